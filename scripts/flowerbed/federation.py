@@ -1,0 +1,94 @@
+"""A federation's folder: everything about a federation is in it, and copying it makes a second one."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from flowerbed.errors import UsageError
+from flowerbed.paths import INVENTORIES
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
+
+
+@dataclass(frozen=True)
+class Federation:
+    """The folder of one federation and what lies where in it."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The federation's name is its folder's."""
+        return self.path.name
+
+    @property
+    def platform_file(self) -> Path | None:
+        """The machines; the file's name is the platform. None: the machines exist already."""
+        files = sorted(self.path.glob("*.tfvars"))
+        if len(files) > 1:
+            names = ", ".join(file.name for file in files)
+            raise UsageError(f"{self.path} holds {names}: keep one, its name chooses the platform")
+        return files[0] if files else None
+
+    @property
+    def hosts_file(self) -> Path:
+        """The inventory for Ansible: written from Terraform's output, or by hand."""
+        return self.path / ("hosts.json" if self.platform_file else "hosts.yml")
+
+    @property
+    def secrets(self) -> Path:
+        """CA, passphrases and SSH keys; never in git."""
+        return self.path / "secrets"
+
+    @property
+    def ssh_key(self) -> Path:
+        """The private SSH key that opens the hosts, where Flowerbed made one."""
+        return self.secrets / "ssh" / "id_ed25519"
+
+    @property
+    def ca_passphrase_file(self) -> Path:
+        """The passphrase of the CA's key, where it does not come from the environment."""
+        return self.secrets / "ca_passphrase"
+
+    @property
+    def ca_certificate(self) -> Path:
+        """The CA's certificate."""
+        return self.secrets / "ca" / "ca.crt"
+
+    @property
+    def state(self) -> Path:
+        """Terraform's state, known hosts and flwr's configuration; never in git."""
+        return self.path / ".state"
+
+    @property
+    def known_hosts(self) -> Path:
+        """The pinned SSH host keys."""
+        return self.state / "known_hosts"
+
+    @property
+    def data(self) -> Path:
+        """In the lab: one folder per site that stands for the hospital's own data."""
+        return self.path / "data"
+
+    @property
+    def lock(self) -> Path:
+        """The federation's release, locked by hash."""
+        return self.path / "release.lock"
+
+
+def find(name_or_path: str | Path) -> Federation:
+    """Find a federation by its name under `inventories/` or by its folder's path.
+
+    Raises UsageError when there is none, naming those that exist.
+    """
+    given = Path(name_or_path)
+    path = given if len(given.parts) > 1 or given.is_absolute() else INVENTORIES / given
+    path = path.expanduser().resolve()
+    if not path.is_dir():
+        known = ", ".join(sorted(folder.name for folder in INVENTORIES.iterdir() if folder.is_dir()))
+        raise UsageError(f"federation '{name_or_path}' is unknown: {path} does not exist (there are: {known})")
+    if not _NAME.fullmatch(path.name):
+        raise UsageError(
+            f"federation folder '{path.name}': use lower-case letters, digits and dashes, 32 at most"
+        )
+    return Federation(path)
