@@ -15,7 +15,7 @@ requirements:
   - cryptography, which every release carries
 options:
   path:
-    description: The private key's absolute path; owned by root with mode 0600. The public key stands beside it.
+    description: The private key's path; owned by root with mode 0600. The public key stands beside it.
     type: path
     required: true
 attributes:

@@ -1,0 +1,228 @@
+# Copyright: the Flowerbed authors
+# SPDX-License-Identifier: Apache-2.0
+"""Keeps systemd units running with the files that are on the host now."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: units
+short_description: Keep systemd units running with the files that are on the host now
+version_added: "0.1.0"
+description:
+  - Enables and starts units, and restarts or reloads a unit that is older than one of the files it reads.
+  - It compares times instead of waiting for a notification, so a play that was interrupted between writing
+    a file and restarting a unit is mended by the next one.
+  - A unit that does not come up fails the task with the unit's own last words.
+options:
+  units:
+    description: The units, in the order in which they start.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: The unit's full name.
+        type: str
+        required: true
+      reads:
+        description: Files and links that the unit reads when it starts; the unit's own files always count.
+        type: list
+        elements: path
+        default: []
+      reload:
+        description: The unit takes changed files by a reload.
+        type: bool
+        default: false
+      port:
+        description: A TCP port of the loopback on which it must listen before the task ends.
+        type: int
+  absent:
+    description: Units to stop and disable, such as those of a mode that was switched off.
+    type: list
+    elements: str
+    default: []
+  timeout:
+    description: How many seconds a unit has to come up and to listen.
+    type: int
+    default: 90
+attributes:
+  check_mode:
+    support: full
+    description: Says which units would be started, restarted, reloaded or stopped.
+author:
+  - The Flowerbed authors (@flowerbed)
+"""
+
+EXAMPLES = r"""
+- name: Run the SuperLink
+  flowerbed.federation.units:
+    units:
+      - name: flower-superlink.service
+        reads: [/opt/flower/current, /etc/flower/superlink/server.crt]
+        port: 8000
+"""
+
+RETURN = r"""
+actions:
+  description: What was done, or would be done in check mode.
+  type: list
+  elements: str
+  returned: always
+  sample: ["restart flower-superlink.service: /etc/flower/superlink/server.crt is newer"]
+"""
+
+import socket
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+_PROPERTIES = (
+    "LoadState,ActiveState,UnitFileState,NeedDaemonReload,StateChangeTimestamp,FragmentPath,DropInPaths"
+)
+
+
+class Units:
+    """Brings units into the wanted state and remembers what it did."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.actions: list[str] = []
+
+    def keep(self, unit: dict[str, Any]) -> None:
+        """Enable, start, restart or reload the unit as needed."""
+        name = unit["name"]
+        state = self.show(name)
+        if state["LoadState"] == "not-found":
+            if not self.module.check_mode:
+                self.module.fail_json(
+                    msg=f"{name} is not installed on this host: run the role's configure step"
+                )
+            self.actions.append(f"start {name}")
+            return
+        if state["UnitFileState"] not in ("enabled", "static", "indirect"):
+            self._do("enable", name, "it does not start at boot")
+        if state["ActiveState"] not in ("active", "reloading"):
+            self._do("restart", name, f"it is {state['ActiveState']}")
+        else:
+            newer = self._newer_file(state, unit["reads"])
+            if newer:
+                self._do("reload" if unit["reload"] else "restart", name, f"{newer} is newer")
+
+    def wait(self, unit: dict[str, Any], deadline: float) -> None:
+        """Wait until the unit is active and listens."""
+        name = unit["name"]
+        while self.show(name)["ActiveState"] != "active" or not self._listens(unit["port"]):
+            if time.monotonic() > deadline:
+                what = f"listen on port {unit['port']}" if unit["port"] else "start"
+                self.module.fail_json(msg=f"{name} did not {what}: {self._last_words(name)}")
+            time.sleep(0.2)
+
+    def stop(self, name: str) -> None:
+        """Stop and disable the unit if it is known."""
+        state = self.show(name)
+        if state["LoadState"] == "not-found":
+            return
+        if state["ActiveState"] not in ("inactive", "failed") or state["UnitFileState"] == "enabled":
+            self._do("disable --now", name, "its mode is switched off")
+
+    def show(self, name: str) -> dict[str, str]:
+        """The unit's properties."""
+        _, out, _ = self.module.run_command(
+            ["systemctl", "show", "--timestamp=us+utc", f"--property={_PROPERTIES}", name], check_rc=True
+        )
+        return dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
+
+    def reload_definitions(self, names: list[str]) -> None:
+        """Let systemd read changed unit files."""
+        if self.module.check_mode:
+            return
+        if any(self._stale(self.show(name)) for name in names):
+            self.module.run_command(["systemctl", "daemon-reload"], check_rc=True)
+
+    @staticmethod
+    def _stale(state: dict[str, str]) -> bool:
+        return state["NeedDaemonReload"] == "yes" or state["LoadState"] == "not-found"
+
+    def _newer_file(self, state: dict[str, str], reads: list[str]) -> str:
+        since = _seconds(state["StateChangeTimestamp"])
+        own = [state["FragmentPath"], *state["DropInPaths"].split()]
+        for path in [*own, *reads]:
+            file = Path(path)
+            if (file.exists() or file.is_symlink()) and file.lstat().st_mtime > since:
+                return path
+        return ""
+
+    def _do(self, verb: str, name: str, why: str) -> None:
+        self.actions.append(f"{verb} {name}: {why}")
+        if self.module.check_mode:
+            return
+        code, _, err = self.module.run_command(["systemctl", *verb.split(), name])
+        if code:
+            self.module.fail_json(
+                msg=f"{name}: {verb} failed: {' '.join(err.split())}; {self._last_words(name)}"
+            )
+
+    @staticmethod
+    def _listens(port: int | None) -> bool:
+        if port is None:
+            return True
+        with socket.socket() as probe:
+            probe.settimeout(1)
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    def _last_words(self, name: str) -> str:
+        _, out, _ = self.module.run_command(
+            ["journalctl", "--unit", name, "--no-pager", "--output=cat", "--lines=12"]
+        )
+        words = [line.strip() for line in out.splitlines() if line.strip()]
+        return "its last words: " + (" | ".join(words[-6:]) or "none") + f" (journalctl -u {name})"
+
+
+def _seconds(timestamp: str) -> float:
+    """Systemd's `Sun 2026-11-22 05:29:19.123456 UTC` in seconds since the epoch; 0 when it never changed."""
+    if not timestamp or timestamp == "n/a":
+        return 0.0
+    _, day, clock, _ = timestamp.split()
+    moment = datetime.fromisoformat(f"{day}T{clock}").replace(tzinfo=UTC)
+    return moment.timestamp()
+
+
+def main() -> None:
+    """Stop what must go, keep what must run, wait until it does."""
+    module = AnsibleModule(
+        argument_spec={
+            "units": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "reads": {"type": "list", "elements": "path", "default": []},
+                    "reload": {"type": "bool", "default": False},
+                    "port": {"type": "int"},
+                },
+            },
+            "absent": {"type": "list", "elements": "str", "default": []},
+            "timeout": {"type": "int", "default": 90},
+        },
+        supports_check_mode=True,
+    )
+    units = Units(module)
+    wanted = module.params["units"]
+    for name in module.params["absent"]:
+        units.stop(name)
+    units.reload_definitions([unit["name"] for unit in wanted])
+    for unit in wanted:
+        units.keep(unit)
+    if units.actions and not module.check_mode:
+        deadline = time.monotonic() + module.params["timeout"]
+        for unit in wanted:
+            units.wait(unit, deadline)
+    module.exit_json(changed=bool(units.actions), actions=units.actions)
+
+
+if __name__ == "__main__":
+    main()
