@@ -65,6 +65,10 @@ options:
         description: The variable that names the folder.
         type: str
         required: true
+  resolve:
+    description: A name that the host must be able to resolve, or an address; its addresses are returned.
+    type: str
+    default: ""
 attributes:
   check_mode:
     support: full
@@ -93,6 +97,12 @@ packages:
   elements: str
   returned: always
   sample: [nftables]
+addresses:
+  description: The addresses of I(resolve).
+  type: list
+  elements: str
+  returned: always
+  sample: ["203.0.113.7"]
 """
 
 import grp
@@ -190,6 +200,17 @@ def folder_problems(folders: list[dict[str, Any]]) -> list[str]:
     return problems
 
 
+def resolve(name: str) -> list[str]:
+    """The addresses of a name; none when the host cannot resolve it."""
+    if not name:
+        return []
+    try:
+        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    except OSError:
+        return []
+    return sorted({str(entry[4][0]) for entry in found})
+
+
 def _unit_active(unit: str) -> bool:
     return subprocess.run(["systemctl", "is-active", "--quiet", unit], check=False).returncode == 0
 
@@ -244,6 +265,7 @@ def main() -> None:
                 },
             },
             "programs": {"type": "dict", "default": {}},
+            "resolve": {"type": "str", "default": ""},
             "folders": {
                 "type": "list",
                 "elements": "dict",
@@ -258,6 +280,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     wanted = module.params
+    addresses = resolve(wanted["resolve"])
     problems = [
         *system_problems(),
         *clock_problems(wanted["clock"], wanted["clock_tolerance"]),
@@ -265,6 +288,10 @@ def main() -> None:
         *port_problems(wanted["ports"]),
         *folder_problems(wanted["folders"]),
     ]
+    if wanted["resolve"] and not addresses:
+        problems.append(
+            f"{wanted['resolve']} cannot be resolved here: mend the host's DNS or name its addresses"
+        )
     if problems:
         module.fail_json(msg="; ".join(problems), problems=problems)
     missing = {
@@ -272,7 +299,7 @@ def main() -> None:
         for program, package in wanted["programs"].items()
         if not shutil.which(program, path=_PROGRAM_FOLDERS)
     }
-    module.exit_json(changed=False, packages=sorted(missing))
+    module.exit_json(changed=False, packages=sorted(missing), addresses=addresses)
 
 
 if __name__ == "__main__":

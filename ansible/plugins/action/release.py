@@ -1,0 +1,64 @@
+# Copyright: the Flowerbed authors
+# SPDX-License-Identifier: Apache-2.0
+"""Ask the host first, and send the archive only where the release is missing."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import tarfile
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+MODULE = "flowerbed.federation.release"
+MANIFEST = "manifest.json"
+
+
+@functools.lru_cache(maxsize=8)
+def read_manifest(archive: str, _modified: int) -> tuple[str, str]:
+    """The id of the archive's release and the hash of its manifest, which is the archive's first member."""
+    with tarfile.open(archive, "r:") as tar:
+        first = tar.next()
+        content = tar.extractfile(first) if first and first.name == MANIFEST else None
+        if content is None:
+            raise ValueError(f"it does not begin with {MANIFEST}")
+        text = content.read()
+    return str(json.loads(text)["id"]), hashlib.sha256(text).hexdigest()
+
+
+class ActionModule(ActionBase):
+    """Runs on the operator's machine."""
+
+    TRANSFERS_FILES = True
+    _supports_check_mode = True
+    _supports_diff = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Probe, and install where needed."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        arguments = dict(self._task.args)
+        archive = arguments.pop("archive", None)
+        if archive:
+            path = os.path.abspath(os.path.expanduser(str(archive)))
+            try:
+                ident, digest = read_manifest(path, os.stat(path).st_mtime_ns)
+            except (OSError, tarfile.TarError, ValueError, KeyError, TypeError) as error:
+                raise AnsibleActionFail(f"archive {path} is no release: {error}") from None
+            if arguments.get("id", ident) != ident:
+                raise AnsibleActionFail(f"archive {path} holds release {ident}, not {arguments['id']}")
+            arguments |= {"id": ident, "manifest_sha256": digest}
+
+        result |= self._execute_module(MODULE, module_args=arguments, task_vars=task_vars)
+        if result.pop("needs_archive", False) and not self._task.check_mode:
+            if not self._is_pipelining_enabled(self._connection.become is not None) or True:
+                self._make_tmp_path()
+            remote = self._connection._shell.join_path(self._connection._shell.tmpdir, "release.tar")
+            self._transfer_file(path, remote)
+            self._fixup_perms2((self._connection._shell.tmpdir, remote))
+            result |= self._execute_module(MODULE, module_args={**arguments, "archive": remote}, task_vars=task_vars)
+            self._remove_tmp_path(self._connection._shell.tmpdir)
+        return result
