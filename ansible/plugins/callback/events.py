@@ -1,0 +1,84 @@
+# Copyright: the Flowerbed authors
+# SPDX-License-Identifier: Apache-2.0
+"""Prints what a playbook does as one JSON document per line, for programs that show it in their own way."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: events
+type: stdout
+short_description: One JSON document per event
+version_added: "0.1.0"
+description:
+  - Prints one JSON document per line for each play, task, changed result, failure, and the final counts.
+  - The command line `flowerbed` reads it; results of tasks with C(no_log) never appear.
+"""
+
+import json
+from typing import Any
+
+from ansible.executor.stats import AggregateStats
+from ansible.executor.task_result import CallbackTaskResult
+from ansible.playbook import Playbook
+from ansible.playbook.play import Play
+from ansible.playbook.task import Task
+from ansible.plugins.callback import CallbackBase
+
+
+class CallbackModule(CallbackBase):
+    """Turn Ansible's events into JSON lines."""
+
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "stdout"
+    CALLBACK_NAME = "flowerbed.federation.events"
+
+    def v2_playbook_on_start(self, playbook: Playbook) -> None:
+        """Name the playbook."""
+        self._emit("playbook", name=playbook._file_name)
+
+    def v2_playbook_on_play_start(self, play: Play) -> None:
+        """Name the play."""
+        self._emit("play", name=play.get_name().strip())
+
+    def v2_playbook_on_task_start(self, task: Task, is_conditional: bool) -> None:
+        """Name the task."""
+        self._emit("task", name=task.get_name().strip())
+
+    def v2_runner_on_ok(self, result: CallbackTaskResult) -> None:
+        """Report what changed, with its differences where the caller asked for them."""
+        if result.result.get("changed"):
+            self._emit(
+                "changed", host=result.host.get_name(), task=result.task_name, diff=_diff(result.result)
+            )
+
+    def v2_runner_on_failed(self, result: CallbackTaskResult, ignore_errors: bool = False) -> None:
+        """Report the failure in one line."""
+        if not ignore_errors:
+            self._emit(
+                "failed", host=result.host.get_name(), task=result.task_name, message=_message(result.result)
+            )
+
+    def v2_runner_on_unreachable(self, result: CallbackTaskResult) -> None:
+        """Report that the host does not answer."""
+        self._emit("unreachable", host=result.host.get_name(), message=_message(result.result))
+
+    def v2_playbook_on_stats(self, stats: AggregateStats) -> None:
+        """Report the counts per host."""
+        self._emit("stats", hosts={host: stats.summarize(host) for host in sorted(stats.processed)})
+
+    def _emit(self, event: str, **values: Any) -> None:
+        self._display.display(json.dumps({"event": event, **values}, default=str))
+
+
+def _message(result: dict[str, Any]) -> str:
+    if result.get("results"):
+        failed = [item for item in result["results"] if item.get("failed")]
+        if failed:
+            return _message(failed[0])
+    message = result.get("msg") or result.get("stderr") or result.get("censored") or "no reason was given"
+    return " ".join(str(message).split())
+
+
+def _diff(result: dict[str, Any]) -> list[dict[str, Any]]:
+    diff = result.get("diff") or []
+    return diff if isinstance(diff, list) else [diff]

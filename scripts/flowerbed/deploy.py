@@ -1,0 +1,103 @@
+"""From nothing to a federation that can train, and back: release, machines, hosts."""
+
+import os
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from flowerbed import hosts, inventory, machines, release
+from flowerbed.console import Steps
+from flowerbed.errors import EnvironmentLacks, UsageError
+from flowerbed.federation import Federation
+
+PASSPHRASE_VARIABLE = "FLOWERBED_CA_PASSPHRASE"
+
+
+@dataclass
+class Raised:
+    """What `up` did."""
+
+    federation: str
+    release: str
+    sites: list[str]
+    machines_changed: int
+    hosts_changed: dict[str, int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def up(federation: Federation, steps: Steps, *, check: bool = False) -> Raised:
+    """Bring the federation up; a second call changes nothing.
+
+    `check` shows what the playbooks would change on the hosts that exist, and changes nothing.
+    Raises FlowerbedError as each layer does; what was done until then stays, and the same call continues.
+    """
+    _prepare_passphrase(federation)
+    with steps.step("release") as step:
+        built = release.of(federation, progress=step.now)
+        _link_release(federation, built.archive)
+        step.result = built.id
+    machines_changed = 0
+    if federation.platform_file and not check:
+        with steps.step("machines") as step:
+            made = machines.up(federation)
+            machines_changed = made.add + made.change + made.destroy
+            described = inventory.parse(made.inventory, f"platform {federation.platform_file.stem}")
+            inventory.write(described, federation)
+            step.result = f"{made.add} made, {made.change} changed, {made.destroy} taken away"
+    known = inventory.read(federation)
+    with steps.step("hosts") as step:
+        outcome = hosts.play(federation, "site.yml", check=check, on_step=step.now)
+        touched = sum(1 for count in outcome.changed.values() if count)
+        would = "would be " if check else ""
+        step.result = f"{touched} of {len(outcome.changed)} {would}changed"
+    return Raised(
+        federation=federation.name,
+        release=built.id,
+        sites=sorted(known.sites),
+        machines_changed=machines_changed,
+        hosts_changed=outcome.changed,
+        seconds=dict(steps.seconds),
+    )
+
+
+def down(federation: Federation, steps: Steps) -> int:
+    """Take away everything that `up` made on the platform; returns the number of machines.
+
+    The federation's configuration and its CA stay; what described the machines goes.
+    """
+    if federation.platform_file is None:
+        raise UsageError(
+            f"{federation.name} has no platform: its machines exist without Flowerbed and stay as they are"
+        )
+    with steps.step("machines") as step:
+        count = machines.down(federation)
+        for gone in (federation.hosts_file, federation.known_hosts):
+            gone.unlink(missing_ok=True)
+        step.result = f"{count} taken away"
+    return count
+
+
+def _prepare_passphrase(federation: Federation) -> None:
+    """The lab makes its own passphrase; elsewhere the operator chooses it."""
+    file = federation.ca_passphrase_file
+    if os.environ.get(PASSPHRASE_VARIABLE) or file.exists():
+        return
+    platform = federation.platform_file.stem if federation.platform_file else "existing"
+    if platform != "lab":
+        raise EnvironmentLacks(
+            f"the CA's passphrase is not set: put it into {PASSPHRASE_VARIABLE} or into {file} (mode 0600)"
+        )
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    file.touch(mode=0o600)
+    file.write_text(secrets.token_urlsafe(32) + "\n")
+
+
+def _link_release(federation: Federation, archive: Path) -> None:
+    """Let the playbooks find the release under one name, whichever it is."""
+    federation.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    link = federation.state / "release.tar"
+    if link.is_symlink() and link.readlink() == archive:
+        return
+    new = link.with_name(f".release.{os.getpid()}")
+    new.symlink_to(archive)
+    new.replace(link)

@@ -1,0 +1,106 @@
+"""The hosts' layer: runs the collection's playbooks and tells in few words what they did."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flowerbed.errors import UsageError, WorkFailed
+from flowerbed.federation import Federation
+from flowerbed.paths import ANSIBLE
+
+
+@dataclass
+class Outcome:
+    """What a playbook did."""
+
+    changed: dict[str, int] = field(default_factory=dict)
+    changes: list[dict[str, Any]] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def total_changed(self) -> int:
+        """Tasks that changed something, over all hosts."""
+        return sum(self.changed.values())
+
+
+def play(
+    federation: Federation,
+    playbook: str,
+    *,
+    check: bool = False,
+    limit: list[str] | None = None,
+    on_step: Callable[[str], None] = lambda step: None,
+) -> Outcome:
+    """Run one of the collection's playbooks on the federation.
+
+    `check` changes nothing and reports what would change; `on_step` hears each play's and task's name.
+    Raises WorkFailed with one line that names the first host that failed, and UsageError where Ansible
+    cannot read the inventory.
+    """
+    command = [str(Path(sys.executable).with_name("ansible-playbook"))]
+    command += ["--inventory", str(federation.hosts_file), str(ANSIBLE / "playbooks" / playbook)]
+    command += ["--check", "--diff"] if check else []
+    command += ["--limit", ",".join(limit)] if limit else []
+    outcome = Outcome()
+    other: list[str] = []
+    with subprocess.Popen(
+        command, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout is not None  # noqa: S101 - a pipe was asked for
+        for line in process.stdout:
+            event = _event(line)
+            if event is None:
+                other.append(line.strip())
+            else:
+                _take(event, outcome, on_step)
+    if outcome.failures:
+        raise WorkFailed(_failure_line(outcome.failures))
+    if process.returncode:
+        reason = next((line for line in other if "ERROR" in line), " ".join(other)[-400:])
+        raise UsageError(f"{playbook}: {reason or f'ansible-playbook ended with {process.returncode}'}")
+    return outcome
+
+
+def _environment() -> dict[str, str]:
+    return {
+        **os.environ,
+        "ANSIBLE_CONFIG": str(ANSIBLE / "ansible.cfg"),
+        "ANSIBLE_STDOUT_CALLBACK": "flowerbed.federation.events",
+        "ANSIBLE_NOCOLOR": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _event(line: str) -> dict[str, Any] | None:
+    if not line.startswith('{"event"'):
+        return None
+    try:
+        parsed: dict[str, Any] = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    return parsed
+
+
+def _take(event: dict[str, Any], outcome: Outcome, on_step: Callable[[str], None]) -> None:
+    match event["event"]:
+        case "play" | "task":
+            on_step(event["name"])
+        case "changed":
+            outcome.changes.append({key: event[key] for key in ("host", "task", "diff")})
+        case "failed" | "unreachable":
+            outcome.failures.setdefault(event["host"], event["message"])
+        case "stats":
+            outcome.changed = {host: counts["changed"] for host, counts in event["hosts"].items()}
+
+
+def _failure_line(failures: dict[str, str]) -> str:
+    host, message = next(iter(failures.items()))
+    same = [name for name, text in failures.items() if text == message]
+    names = host if len(same) == 1 else ", ".join(same)
+    others = len(failures) - len(same)
+    return f"{names}: {message}" + (f" (and {others} more hosts failed)" if others else "")

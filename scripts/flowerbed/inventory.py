@@ -1,0 +1,242 @@
+"""Contract 1: what a platform says about its machines, and the inventory that Ansible reads."""
+
+import json
+import os
+import re
+import tomllib
+from collections import Counter
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from flowerbed.errors import UsageError
+from flowerbed.federation import Federation
+
+SCHEMA = 1
+Value = bool | int | float | str
+_HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
+_TEMPLATE_MARKERS = ("{{", "{%", "{#")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Machine(_Strict):
+    """A machine that Ansible can reach."""
+
+    address: str = Field(min_length=1)
+    port: int = Field(default=22, ge=1, le=65535)
+    user: str = "root"
+    host_key: str = ""
+
+
+class Coordinator(Machine):
+    """The machine with the SuperLink and the gateway."""
+
+    name: str = "coordinator"
+
+
+class Site(Machine):
+    """A hospital's machine."""
+
+    labels: dict[str, str] = {}
+    node_config: dict[str, Value] = {}
+    data_path: str = ""
+
+    @field_validator("node_config")
+    @classmethod
+    def _typed(cls, values: dict[str, Value]) -> dict[str, Value]:
+        return {key: _toml_value(value) for key, value in values.items()}
+
+
+class Inventory(_Strict):
+    """A federation's machines, as Terraform's output `inventory` describes them."""
+
+    schema_version: int = Field(alias="schema")
+    coordinator: Coordinator
+    sites: dict[str, Site] = {}
+
+
+def parse(output: dict[str, Any], source: str) -> Inventory:
+    """Check a platform's output against the contract.
+
+    `source` names where it came from, for the message. Raises UsageError with the key that is wrong.
+    """
+    marked = _find_marker(output, source)
+    if marked:
+        raise UsageError(f"{marked} holds a template marker, which Ansible would run: remove it")
+    try:
+        inventory = Inventory.model_validate(output)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"{source}: {key}: {first['msg'].lower()}") from None
+    if inventory.schema_version != SCHEMA:
+        raise UsageError(
+            f"{source}: schema {inventory.schema_version} is not {SCHEMA}: use the platform of this version"
+        )
+    _check_names_and_addresses(inventory, source)
+    return inventory
+
+
+def ansible_form(inventory: Inventory, federation: str) -> dict[str, Any]:
+    """The inventory as Ansible reads it: groups are named after roles."""
+    coordinator = inventory.coordinator
+    sites = {name: _site_variables(site) for name, site in inventory.sites.items()}
+    return {
+        "all": {
+            "vars": {"flowerbed_schema": SCHEMA, "flowerbed_federation": federation},
+            "children": {
+                "superlink": {"hosts": {coordinator.name: _machine_variables(coordinator)}},
+                "gateway": {"hosts": {coordinator.name: {}}},
+                "supernode": {"hosts": sites},
+            },
+        }
+    }
+
+
+def write(inventory: Inventory, federation: Federation) -> bool:
+    """Write hosts.json and the pinned host keys, each as a whole; returns whether either changed."""
+    hosts = json.dumps(ansible_form(inventory, federation.name), indent=2, sort_keys=True) + "\n"
+    machines: list[Machine] = [inventory.coordinator, *inventory.sites.values()]
+    keys = "".join(f"{_known_host(machine)} {machine.host_key}\n" for machine in machines if machine.host_key)
+    changed = replace_file(federation.hosts_file, hosts)
+    if keys:
+        changed = replace_file(federation.known_hosts, keys) or changed
+    return changed
+
+
+def replace_file(path: Path, content: str) -> bool:
+    """Write a file as a whole or not at all; returns whether its content changed."""
+    if path.exists() and path.read_text() == content:
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    new.write_text(content)
+    new.replace(path)
+    return True
+
+
+class Host(_Strict):
+    """A host as the inventory file names it."""
+
+    name: str
+    address: str
+    port: int = 22
+    user: str = "root"
+
+
+class Hosts(_Strict):
+    """The hosts of a federation, read from its inventory file."""
+
+    coordinator: Host
+    sites: dict[str, Host]
+
+
+def read(federation: Federation) -> Hosts:
+    """Read hosts.json or hosts.yml.
+
+    Raises UsageError when the file is missing or does not have the groups of the contract.
+    """
+    file = federation.hosts_file
+    if not file.exists():
+        raise UsageError(
+            f"{file} does not exist: bring the federation up with `flowerbed up {federation.name}`"
+        )
+    try:
+        content = yaml.safe_load(file.read_text())
+        groups = content["all"]["children"]
+        ((coordinator, variables),) = groups["superlink"]["hosts"].items()
+        sites = (groups.get("supernode") or {}).get("hosts") or {}
+    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(
+            f"{file}: needs the groups superlink (one host) and supernode under all.children ({reason})"
+        ) from None
+    return Hosts(
+        coordinator=_host(coordinator, variables or {}),
+        sites={name: _host(name, values or {}) for name, values in sites.items()},
+    )
+
+
+def _host(name: str, variables: dict[str, Any]) -> Host:
+    return Host(
+        name=name,
+        address=str(variables.get("ansible_host", name)),
+        port=int(variables.get("ansible_port", 22)),
+        user=str(variables.get("ansible_user", "root")),
+    )
+
+
+def _toml_value(value: Value) -> Value:
+    """Terraform's maps hold strings only: a string that is a TOML number or boolean becomes one."""
+    if not isinstance(value, str):
+        return value
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return value
+    return parsed if isinstance(parsed, bool | int | float) else value
+
+
+def _find_marker(value: Any, where: str) -> str:
+    if isinstance(value, str):
+        return where if any(marker in value for marker in _TEMPLATE_MARKERS) else ""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            found = _find_marker(str(key), f"{where}.{key}") or _find_marker(inner, f"{where}.{key}")
+            if found:
+                return found
+    if isinstance(value, list):
+        for index, inner in enumerate(value):
+            found = _find_marker(inner, f"{where}[{index}]")
+            if found:
+                return found
+    return ""
+
+
+def _check_names_and_addresses(inventory: Inventory, source: str) -> None:
+    machines: dict[str, Machine] = {inventory.coordinator.name: inventory.coordinator, **inventory.sites}
+    if inventory.coordinator.name in inventory.sites:
+        raise UsageError(f"{source}: the site '{inventory.coordinator.name}' bears the coordinator's name")
+    for name in machines:
+        if not _HOST_NAME.fullmatch(name):
+            raise UsageError(
+                f"{source}: '{name}' is no host name: use lower-case letters, digits and dashes, 32 at most"
+            )
+    ways = Counter((machine.address, machine.port) for machine in machines.values())
+    for (address, port), count in ways.items():
+        if count > 1:
+            names = " and ".join(
+                sorted(n for n, m in machines.items() if (m.address, m.port) == (address, port))
+            )
+            raise UsageError(f"{source}: {names} have one address, {address}: give each its own")
+
+
+def _machine_variables(machine: Machine) -> dict[str, Any]:
+    return {
+        "ansible_host": machine.address,
+        "ansible_port": machine.port,
+        "ansible_user": machine.user,
+    }
+
+
+def _site_variables(site: Site) -> dict[str, Any]:
+    variables = _machine_variables(site)
+    variables["supernode_labels"] = site.labels
+    variables["supernode_node_config"] = site.node_config
+    if site.data_path:
+        variables["supernode_data_path"] = site.data_path
+    return variables
+
+
+def _known_host(machine: Machine) -> str:
+    try:
+        host = str(ip_address(machine.address))
+    except ValueError:
+        host = machine.address
+    return host if machine.port == 22 else f"[{host}]:{machine.port}"  # noqa: PLR2004 - SSH's own port
