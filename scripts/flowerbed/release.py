@@ -337,8 +337,8 @@ def _install(release: Release, wheels: Path, site: Path, uv_cache: Path) -> None
 def _compile(release: Release, tree: Path, out: Path) -> bool:
     """Compile the tree, put the byte code alone into the zip `out`; False where there is no such Python here.
 
-    Sites would otherwise spend half a minute of a core on it each. Byte code is the same for one minor version
-    of Python; "unchecked": a release's files never change.
+    Sites would otherwise spend half a minute of a core on it each. Byte code is the same for one minor
+    version of Python; "unchecked": a release's files never change.
     """
     python = _interpreter(release.target.python)
     if python is None:

@@ -7,8 +7,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import os
 import tarfile
+from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
@@ -19,7 +19,7 @@ MANIFEST = "manifest.json"
 
 
 @functools.lru_cache(maxsize=8)
-def read_manifest(archive: str, _modified: int) -> tuple[str, str]:
+def read_manifest(archive: Path, _modified: int) -> tuple[str, str]:
     """The id of the archive's release and the hash of its manifest, which is the archive's first member."""
     with tarfile.open(archive, "r:") as tar:
         first = tar.next()
@@ -43,22 +43,22 @@ class ActionModule(ActionBase):
         arguments = dict(self._task.args)
         archive = arguments.pop("archive", None)
         if archive:
-            path = os.path.abspath(os.path.expanduser(str(archive)))
+            path = Path(str(archive)).expanduser().absolute()
             try:
-                ident, digest = read_manifest(path, os.stat(path).st_mtime_ns)
+                ident, digest = read_manifest(path, path.stat().st_mtime_ns)
             except (OSError, tarfile.TarError, ValueError, KeyError, TypeError) as error:
                 raise AnsibleActionFail(f"archive {path} is no release: {error}") from None
             if arguments.get("id", ident) != ident:
                 raise AnsibleActionFail(f"archive {path} holds release {ident}, not {arguments['id']}")
             arguments |= {"id": ident, "manifest_sha256": digest}
 
-        result |= self._execute_module(MODULE, module_args=arguments, task_vars=task_vars)
-        if result.pop("needs_archive", False) and not self._task.check_mode:
-            if not self._is_pipelining_enabled(self._connection.become is not None) or True:
-                self._make_tmp_path()
-            remote = self._connection._shell.join_path(self._connection._shell.tmpdir, "release.tar")
-            self._transfer_file(path, remote)
-            self._fixup_perms2((self._connection._shell.tmpdir, remote))
-            result |= self._execute_module(MODULE, module_args={**arguments, "archive": remote}, task_vars=task_vars)
-            self._remove_tmp_path(self._connection._shell.tmpdir)
-        return result
+        answer = self._execute_module(MODULE, module_args=arguments, task_vars=task_vars)
+        if answer.pop("needs_archive", False) and not self._task.check_mode:
+            self._make_tmp_path()
+            shell = self._connection._shell
+            remote = shell.join_path(shell.tmpdir, "release.tar")
+            self._transfer_file(str(path), remote)
+            self._fixup_perms2((shell.tmpdir, remote))
+            arguments["archive"] = remote
+            answer = self._execute_module(MODULE, module_args=arguments, task_vars=task_vars)
+        return result | answer

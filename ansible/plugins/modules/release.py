@@ -9,11 +9,11 @@ module: release
 short_description: Install a release of Flower offline, and make it the active one
 version_added: "0.1.0"
 description:
-  - A release is Flower with the apps' dependencies, locked by hash, as one archive made on the operator's machine.
-  - The archive travels only to a host that lacks the release. There every file is checked against the archive's
-    manifest, and the manifest against the operator's, before the wheels are installed with the C(uv) that the
-    archive brings. The host resolves, downloads and compiles nothing.
-  - The release becomes active, by one atomic change of the link C(current), only after its program has answered.
+  - A release is Flower with the apps' dependencies, locked by hash, as one archive made by the operator.
+  - The archive travels only to a host that lacks the release. There every file is checked against the
+    archive's manifest, and the manifest against the operator's, before the wheels are installed with the
+    C(uv) that the archive brings. The host resolves, downloads and compiles nothing.
+  - The release becomes active, by one atomic change of the link C(current), after its program has answered.
   - Older releases stay for the way back.
 options:
   archive:
@@ -88,7 +88,6 @@ removed:
   sample: []
 """
 
-import contextlib
 import fcntl
 import hashlib
 import json
@@ -140,12 +139,14 @@ class Releases:
         return self.link.readlink().name if self.link.is_symlink() else ""
 
     def superfluous(self, active: str, previous: str, keep: int) -> list[str]:
-        """What goes once `active` is active: all but it and the latest `keep` complete ones; `previous` stays."""
+        """What goes once `active` is: all but it and the latest `keep` complete ones; `previous` stays."""
         if not self.folder.is_dir():
             return []
         found = [entry.name for entry in self.folder.iterdir() if entry.is_dir() and entry.name != active]
         old = [name for name in found if self.complete(name)]
-        old.sort(key=lambda name: (name == previous, (self.path(name) / MARKER).stat().st_mtime), reverse=True)
+        old.sort(
+            key=lambda name: (name == previous, (self.path(name) / MARKER).stat().st_mtime), reverse=True
+        )
         return sorted(set(found) - set(old[:keep]))
 
     def activate(self, ident: str) -> None:
@@ -159,24 +160,29 @@ class Releases:
 def unpack(archive: Path, manifest_sha256: str, into: Path) -> dict[str, Any]:
     """Unpack the archive into a folder and return its manifest; every byte is checked on the way.
 
-    Nothing of the archive is used before it is checked: names come from the manifest, contents match its hashes.
+    Nothing of the archive is used unchecked: names come from the manifest, contents match its hashes.
     """
     with tarfile.open(archive, "r:") as tar:
-        first = tar.next()
+        members = iter(tar)
+        first = next(members, None)
         content = tar.extractfile(first) if first and first.name == MANIFEST else None
         text = content.read() if content else b""
         if hashlib.sha256(text).hexdigest() != manifest_sha256:
-            raise Refused("the archive's manifest is not the operator's: transfer it again, or build it again")
+            raise Refused(
+                "the archive's manifest is not the operator's: transfer it again, or build it again"
+            )
         manifest: dict[str, Any] = json.loads(text)
         expected = dict(manifest["files"])
-        for member in tar:
+        for member in members:
             content = tar.extractfile(member)
             if member.name not in expected or content is None:
                 raise Refused(f"the archive holds {member.name}, which its manifest does not list")
             target = into / member.name
             target.parent.mkdir(parents=True, exist_ok=True)
             if _copy(content, target) != expected.pop(member.name):
-                raise Refused(f"{member.name} in the archive does not match its hash: build the release again")
+                raise Refused(
+                    f"{member.name} in the archive does not match its hash: build the release again"
+                )
     if expected:
         raise Refused(f"the archive lacks {sorted(expected)[0]}: build the release again")
     return manifest
@@ -200,18 +206,27 @@ def check_host(manifest: dict[str, Any], python: str, releases: Releases) -> Non
     except OSError:
         raise Refused(f"{python} is missing on this host: install Python {manifest['python']}") from None
     if minor != manifest["python"]:
-        raise Refused(f"{python} is Python {minor}, release {ident} is for {manifest['python']}: lock one for it")
+        raise Refused(
+            f"{python} is Python {minor}, release {ident} is for {manifest['python']}: lock one for it"
+        )
     if platform.machine() != manifest["arch"]:
         raise Refused(f"this host is {platform.machine()}, release {ident} is for {manifest['arch']}")
-    libc = platform.libc_ver(python)[1]
-    with contextlib.suppress(OSError, ValueError):
-        libc = (os.confstr("CS_GNU_LIBC_VERSION") or "").rpartition(" ")[2]
+    libc = _libc()
     if _numbers(libc) < _numbers(manifest["glibc"]):
         raise Refused(f"this host has glibc {libc or 'none'}, release {ident} needs {manifest['glibc']}")
     # Twice: the unpacked wheels and the installed files lie side by side for a moment.
     needed, free = 2 * manifest["installed_bytes"], shutil.disk_usage(releases.folder).free
     if free < needed:
-        raise Refused(f"{releases.folder} has {free >> 20} MiB free, release {ident} needs {needed >> 20} MiB")
+        raise Refused(
+            f"{releases.folder} has {free >> 20} MiB free, release {ident} needs {needed >> 20} MiB"
+        )
+
+
+def _libc() -> str:
+    try:
+        return (os.confstr("CS_GNU_LIBC_VERSION") or "").rpartition(" ")[2]
+    except (OSError, ValueError):
+        return ""
 
 
 def _numbers(version: str) -> list[int]:
@@ -234,11 +249,12 @@ def install(releases: Releases, archive: Path, ident: str, manifest_sha256: str,
         common = ["--no-config", "--offline", "--cache-dir", str(work / "uv-cache"), "--quiet"]
         # At its final path: the scripts' first lines hold it.
         run([uv, "venv", *common, "--no-project", "--python", python, "--prompt", ident, str(final)])
-        run(
-            [uv, "pip", "install", *common, "--python", str(final / "bin" / "python")]
-            + ["--no-index", "--find-links", str(work / "wheels"), "--no-deps", "--require-hashes"]
-            + ["--requirement", str(work / "release.lock"), "--link-mode", "hardlink"]
-        )
+        command = [uv, "pip", "install", *common, "--python", str(final / "bin" / "python"), "--no-index"]
+        command += ["--find-links", str(work / "wheels"), "--no-deps", "--require-hashes"]
+        run([*command, "--requirement", str(work / "release.lock"), "--link-mode", "hardlink"])
+        # What uv leaves beside the environment: one is a lock that every user may write.
+        for name in (".lock", ".gitignore", "CACHEDIR.TAG"):
+            (final / name).unlink(missing_ok=True)
         _add_bytecode(work / "bytecode.zip", final)
         shutil.copyfile(work / "release.lock", final / "release.lock")
         _check_answer(final, manifest["check"])
@@ -265,16 +281,18 @@ def _add_bytecode(archive: Path, final: Path) -> None:
     """Add the byte code that came along, or compile here: services cannot write it later."""
     if archive.exists():
         with zipfile.ZipFile(archive) as zipped:
-            zipped.extractall(final)
+            zipped.extractall(final)  # noqa: S202 - checked above, and zipfile keeps within the folder
         return
     command = [str(final / "bin" / "python"), "-I", "-m", "compileall", "-q", "-j", "0", "-x", "/tests/"]
     subprocess.run(
-        [*command, "--invalidation-mode", "unchecked-hash", str(final / "lib")], check=False, capture_output=True
+        [*command, "--invalidation-mode", "unchecked-hash", str(final / "lib")],
+        check=False,
+        capture_output=True,
     )
 
 
 def _check_answer(final: Path, check: dict[str, Any]) -> None:
-    """Start the release's program once, as a user who may only read: a release that cannot start never gets active."""
+    """Start the program once, as a user who may only read: what cannot start never becomes active."""
     program, *arguments = check["command"]
     account: dict[str, Any] = {}
     if os.geteuid() == 0:
@@ -319,7 +337,9 @@ def main() -> None:
     )
     ident, archive = module.params["id"], module.params["archive"]
     if not ident or (archive and not module.params["manifest_sha256"]):
-        module.fail_json(msg="release runs through its action plugin: call it as flowerbed.federation.release")
+        module.fail_json(
+            msg="release runs through its action plugin: call it as flowerbed.federation.release"
+        )
     if not _ID.fullmatch(ident):
         module.fail_json(msg=f"id: '{ident}' is no release's id; it looks like 1.41.0-f2ec610341")
     if module.params["keep"] < 1:
