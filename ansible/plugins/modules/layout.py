@@ -214,6 +214,7 @@ class Layout:
     def _replace(
         self, file: Path, content: bytes, owner: str, mode: str, validate: str | None = None
     ) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
         new = Path(name)
         try:

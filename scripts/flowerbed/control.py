@@ -1,0 +1,96 @@
+"""Contract 2: the way to a federation's Control API, through SSH to the coordinator's loopback."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from flowerbed import inventory, ssh
+from flowerbed.errors import UsageError, WorkFailed
+from flowerbed.federation import Federation
+from flowerbed.runs.connection import Connection, Deployed
+
+SUPERLINK_PORT = 8000
+_RECORD = "/var/lib/flower/nodes.json"
+_CURRENT = "/opt/flower/current"
+
+
+@dataclass(frozen=True)
+class Way:
+    """An open way to a standing federation."""
+
+    connection: Connection
+    shell: ssh.Shell
+    deployed: Deployed
+
+
+def coordinator(federation: Federation) -> ssh.Shell:
+    """A shell on the coordinator; UsageError when the federation was never brought up."""
+    return ssh.Shell(federation, inventory.read(federation).coordinator)
+
+
+@contextmanager
+def open_way(federation: Federation) -> Iterator[Way]:
+    """Open the way while the context lasts.
+
+    Raises WorkFailed when the coordinator does not answer, UsageError when there is none.
+    """
+    shell = coordinator(federation)
+    facts = _facts(shell)
+    certificates = federation.ca_certificate
+    insecure = bool(facts["insecure"])
+    if not insecure and not certificates.exists():
+        raise UsageError(f"{certificates} is missing: copy the CA's certificate there")
+    with ssh.forward(shell, int(facts["port"])) as port:
+        yield Way(
+            connection=Connection(
+                address=f"127.0.0.1:{port}",
+                root_certificates=None if insecure else certificates,
+                insecure=insecure,
+            ),
+            shell=shell,
+            deployed=Deployed(
+                name=federation.name,
+                sites={name: str(node["node_id"]) for name, node in facts["nodes"].items()},
+                release=facts["release"],
+                packages=facts["packages"],
+            ),
+        )
+
+
+def _facts(shell: ssh.Shell) -> dict[str, Any]:
+    """What the coordinator says of itself, in one call."""
+    answer = shell.run(["python3", "-c", _FACTS, _RECORD, _CURRENT, str(SUPERLINK_PORT)])
+    try:
+        facts: dict[str, Any] = json.loads(answer)
+    except json.JSONDecodeError:
+        raise WorkFailed(f"{shell.host.name} answered what cannot be read: {answer[:200]!r}") from None
+    if not facts["installed"]:
+        raise WorkFailed(
+            f"{shell.host.name} has no SuperLink: bring the federation up with "
+            f"`flowerbed up {shell.federation.name}`"
+        )
+    return facts
+
+
+# Runs on the coordinator with its own Python; prints one JSON document.
+_FACTS = """
+import json, pathlib, re, sys
+record, current, port = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), int(sys.argv[3])
+unit = pathlib.Path("/etc/systemd/system/flower-superlink.service")
+text = unit.read_text() if unit.exists() else ""
+found = re.search(r"--port (\\d+)", text)
+packages = {}
+for info in current.glob("lib/python3.*/site-packages/*.dist-info"):
+    name, _, version = info.name[: -len(".dist-info")].partition("-")
+    packages[re.sub(r"[-_.]+", "-", name).lower()] = version
+print(json.dumps({
+    "installed": unit.exists() and current.exists(),
+    "port": int(found.group(1)) if found else port,
+    "insecure": "--insecure" in text,
+    "nodes": json.loads(record.read_text()) if record.exists() else {},
+    "release": current.resolve().name if current.exists() else None,
+    "packages": packages,
+}))
+"""

@@ -1,0 +1,61 @@
+"""What this machine lacks for which platform, and the command that mends it."""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from flowerbed.paths import PLATFORMS
+
+_FREE_GB = 5.0
+_PROGRAM_FOLDERS = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    platform: str
+    """The platform that needs it; "all" for every one."""
+    what: str
+    ok: bool
+    remedy: str = ""
+
+
+def examine() -> list[Finding]:
+    """Look at this machine; changes nothing."""
+    findings = [
+        _finding("all", "Python 3.11 or later", sys.version_info >= (3, 11), "apt-get install python3"),
+        _program("all", "ssh", "apt-get install openssh-client"),
+        _finding(
+            "all",
+            f"{_FREE_GB:.0f} GB of free disk",
+            shutil.disk_usage(Path.cwd()).free / 1e9 >= _FREE_GB,
+            "make room: a release takes 1 GB while it is built, and the lab 0.6 GB a host",
+        ),
+    ]
+    for platform in sorted(folder.name for folder in PLATFORMS.iterdir() if folder.is_dir()):
+        findings.append(
+            _program(platform, "terraform", "install Terraform 1.9 or later from its maker's package source")
+        )
+    return findings + [check() for check in _LAB]
+
+
+def _finding(platform: str, what: str, ok: bool, remedy: str) -> Finding:
+    return Finding(platform, what, ok, "" if ok else remedy)
+
+
+def _program(platform: str, name: str, remedy: str) -> Finding:
+    return _finding(platform, name, shutil.which(name, path=_PROGRAM_FOLDERS) is not None, remedy)
+
+
+_LAB: list[Callable[[], Finding]] = [
+    lambda: _finding("lab", "root", os.geteuid() == 0, "run flowerbed with sudo: the lab makes containers"),
+    lambda: _program("lab", "mmdebstrap", "apt-get install mmdebstrap"),
+    lambda: _program("lab", "systemd-nspawn", "apt-get install systemd-container"),
+    lambda: _program("lab", "ip", "apt-get install iproute2"),
+    lambda: _program("lab", "nft", "apt-get install nftables"),
+    lambda: _program("lab", "ssh-keygen", "apt-get install openssh-client"),
+]
