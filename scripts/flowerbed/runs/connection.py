@@ -1,0 +1,52 @@
+"""What the driver needs of a standing federation: a way to its Control API, and one to its files."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Connection:
+    """An open way to the Control API, usually a port forwarded to the coordinator's loopback."""
+
+    address: str
+    """HOST:PORT without a scheme."""
+    root_certificates: Path | None
+    """The CA that signed the SuperLink's certificate; None with `insecure`."""
+    insecure: bool = False
+
+
+class Remote(Protocol):
+    """The coordinator's files and commands."""
+
+    def run(self, command: list[str]) -> str:
+        """Run a command on the coordinator and return its standard output; WorkFailed when it fails."""
+        ...
+
+    def fetch(self, path: str, into: Path) -> None:
+        """Copy what is in the coordinator's folder `path` into the existing folder `into`.
+
+        What arrived is checked against sha256 sums made there. A `path` that does not exist gives nothing.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """What is known of a standing federation before a run; all of it ends up in the run's record."""
+
+    name: str
+    """The federation's name."""
+    sites: Mapping[str, str] = field(default_factory=dict)
+    """Site name to Flower node id, as `flwr supernode register` returned it."""
+    release: str | None = None
+    """The id of the release that the hosts have active."""
+    packages: Mapping[str, str] | None = None
+    """Package name to version in that release; None: unknown, so an app's dependencies are not checked."""
+    results: str = "/var/lib/flower/results"
+    """The folder on the coordinator that the ServerApp knows as FLOWERBED_RESULTS."""
+
+    def site(self, node_id: str) -> str:
+        """Name the site with this node id; a node that is not known keeps its id."""
+        return next((name for name, known in self.sites.items() if known == node_id), f"node {node_id}")

@@ -1,0 +1,283 @@
+"""Submits an app to a standing federation, follows the run, judges it, and brings it home."""
+
+import importlib.metadata
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flowerbed.errors import WorkFailed
+from flowerbed.runs import app as apps
+from flowerbed.runs import results
+from flowerbed.runs.connection import Connection, Deployed, Remote
+from flowerbed.runs.flwr import Control, Line, Run, control
+from flowerbed.runs.follow import Follower, LogEvent, Round, Waiting
+from flowerbed.runs.verdict import RUNNING, Verdict, decide
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it; the run goes on."""
+_PATIENCE = 120.0
+_RETRY = 5.0
+
+
+@dataclass(frozen=True)
+class RunSubmitted:
+    """The SuperLink took the run."""
+
+    run_id: str
+    app: str
+    federation: str
+
+
+@dataclass(frozen=True)
+class SitesMissing:
+    """The run waits for nodes, and these sites are not online."""
+
+    sites: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Reconnecting:
+    """The log broke off while the run goes on."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class RunEnded:
+    """The run is judged; `folder` is where it came home, None when it did not."""
+
+    verdict: Verdict
+    folder: Path | None
+    rounds: tuple[Round, ...]
+    sites: results.SiteMetrics = field(default_factory=dict)
+
+
+Event = LogEvent | RunSubmitted | SitesMissing | Reconnecting | RunEnded
+OnEvent = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What became of a run."""
+
+    run_id: str
+    verdict: Verdict
+    folder: Path | None = None
+    """runs/<date>/<time>/; None while the run goes on."""
+    rounds: tuple[Round, ...] = ()
+    record: Mapping[str, Any] = field(default_factory=dict)
+    """What run.json holds; empty while the run goes on."""
+
+    @property
+    def exit_code(self) -> int:
+        """0 if the run kept its promise, or was to be left going."""
+        return self.verdict.exit_code
+
+    def to_json(self) -> dict[str, Any]:
+        """One JSON document for `--json`."""
+        known = {"run_id": self.run_id, "status": self.verdict.status, "reason": self.verdict.reason}
+        return {**self.record, **known, "folder": str(self.folder) if self.folder else None}
+
+
+def submit_and_follow(
+    connection: Connection,
+    remote: Remote,
+    app: Path,
+    config: Mapping[str, object],
+    *,
+    deployed: Deployed,
+    expected_sites: int | None = None,
+    timeout: float | None = None,
+    detach: bool = False,
+    on_event: OnEvent | None = None,
+    into: Path = Path("runs"),
+) -> RunResult:
+    """Check the app, run it on the federation, and bring its results to a dated folder under `into`.
+
+    `config` overrides the app's run config (App.overrides reads it from `key=value`). `expected_sites` is how
+    many sites ought to be online in every phase (None: any number). `timeout` is in seconds from now; a run that
+    has not ended by then is stopped. `detach` returns as soon as the SuperLink has the run. Ctrl-C leaves the run
+    going.
+
+    Raises UsageError before anything is sent when the app or its config is wrong, WorkFailed when the SuperLink
+    refuses or cannot be reached; whatever becomes of the run after that is in the result.
+    """
+    deadline = None if timeout is None else time.monotonic() + timeout
+    tell = on_event or _ignore
+    checked = apps.check(app)
+    overrides = checked.check_overrides(config)
+    if deployed.packages is not None:
+        checked.check_release(deployed.release, deployed.packages)
+    with control(connection) as api:
+        run_id = api.submit(checked.path, overrides).run_id
+        results.remember(
+            into,
+            results.Submission(
+                run_id=run_id,
+                app=str(checked.path),
+                config={**checked.config, **overrides},
+                overrides=overrides,
+                release=deployed.release,
+                flower=importlib.metadata.version("flwr"),
+                sites=dict(deployed.sites),
+            ),
+        )
+        tell(RunSubmitted(run_id, checked.name, deployed.name))
+        if detach:
+            return RunResult(run_id, Verdict(RUNNING, f"submitted; {_way_back(run_id)}", 0))
+        watch = _Watch(api, remote, deployed, run_id, expected_sites, deadline, tell, into)
+        return watch.to_the_end(live=True)
+
+
+def follow(
+    connection: Connection,
+    remote: Remote,
+    run_id: str,
+    *,
+    deployed: Deployed,
+    expected_sites: int | None = None,
+    timeout: float | None = None,
+    on_event: OnEvent | None = None,
+    into: Path = Path("runs"),
+) -> RunResult:
+    """Follow a run that was submitted before, from its first line, and bring it home if it is not there yet.
+
+    Parameters as for submit_and_follow; a run that has ended is judged from its log alone. Raises UsageError when
+    the federation has no such run.
+    """
+    deadline = None if timeout is None else time.monotonic() + timeout
+    with control(connection) as api:
+        watch = _Watch(api, remote, deployed, run_id, expected_sites, deadline, on_event or _ignore, into)
+        return watch.to_the_end(live=False)
+
+
+@dataclass
+class _Watch:
+    """One run being followed."""
+
+    _api: Control
+    _remote: Remote
+    _deployed: Deployed
+    _run_id: str
+    _expected_sites: int | None
+    _deadline: float | None
+    _tell: OnEvent
+    _into: Path
+    _began: float = field(default_factory=time.monotonic)
+    _follower: Follower = field(default_factory=Follower)
+    _log: list[str] = field(default_factory=list)
+    _run: Run | None = None
+
+    def to_the_end(self, *, live: bool) -> RunResult:
+        stopped_because = None
+        try:
+            try:
+                for line in self._lines(live):
+                    self._log.append(line.text)
+                    self._digest(self._follower.feed(line.text, line.at))
+            except TimeoutError:
+                stopped_because = self._stop()
+            self._digest(self._follower.finish())
+            run = self._run if self._run is not None else self._api.run(self._run_id)
+            return self._bring_home(run, stopped_because)
+        except KeyboardInterrupt:
+            reason = f"left going; {_way_back(self._run_id)}"
+            return RunResult(
+                self._run_id, Verdict(RUNNING, reason, INTERRUPTED), rounds=tuple(self._follower.rounds)
+            )
+
+    def _lines(self, live: bool) -> Iterator[Line]:
+        """The log to the run's end, through as many streams as it takes."""
+        seen = 0
+        while self._run is None:
+            with self._api.log(self._run_id, live=live and not seen) as stream:
+                for index, line in enumerate(stream.lines(self._deadline)):
+                    if index >= seen:
+                        seen = index + 1
+                        yield line
+                failure = stream.failure
+            # A server that is shut down closes its streams in order, too: only the run's status tells the end.
+            run = self._reach()
+            if run.is_finished:
+                self._run = run
+            else:
+                self._tell(Reconnecting(failure or "the SuperLink closed the log"))
+
+    def _reach(self) -> Run:
+        """Ask for the run's status, and keep asking for a while if the SuperLink does not answer."""
+        give_up = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                return self._api.run(self._run_id)
+            except WorkFailed as error:
+                now = time.monotonic()
+                if self._deadline is not None and now >= self._deadline:
+                    raise TimeoutError from None
+                if now >= give_up:
+                    raise WorkFailed(f"{error}; the run may go on: {_way_back(self._run_id)}") from None
+                self._tell(Reconnecting(str(error)))
+                time.sleep(_RETRY)
+
+    def _digest(self, events: Iterator[LogEvent]) -> None:
+        for event in events:
+            self._tell(event)
+            if isinstance(event, Waiting) and (missing := self._missing()):
+                self._tell(SitesMissing(missing))
+
+    def _missing(self) -> tuple[str, ...]:
+        """Which of the known sites are not online now."""
+        if not self._deployed.sites:
+            return ()
+        online = {node.node_id for node in self._api.nodes() if node.status == "online"}
+        return tuple(name for name, node_id in self._deployed.sites.items() if node_id not in online)
+
+    def _stop(self) -> str:
+        """Stop the run, whose time is over, and say why it took so long."""
+        waited = f"stopped after {time.monotonic() - self._began:.0f} s"
+        waiting = self._follower.waiting
+        if waiting is not None:
+            missing = self._missing()
+            names = f": {', '.join(missing)} not online" if missing else ""
+            waited += f" of waiting for nodes, {waiting.online} of {waiting.needed} online{names}"
+        try:
+            self._api.stop(self._run_id)
+        except WorkFailed:
+            if not self._api.run(self._run_id).is_finished:
+                raise
+        return waited
+
+    def _bring_home(self, run: Run, stopped_because: str | None) -> RunResult:
+        rounds = tuple(self._follower.rounds)
+        verdict = decide(
+            run.status,
+            run.details,
+            rounds,
+            planned=self._follower.planned,
+            error=self._follower.error,
+            expected_sites=self._expected_sites,
+            stopped_because=stopped_because,
+            name_of=self._deployed.site,
+        )
+        folder, record = results.write(
+            self._into,
+            run,
+            verdict,
+            rounds,
+            self._log,
+            deployed=self._deployed,
+            submission=results.recall(self._into, self._run_id),
+            fetch=lambda into: self._remote.fetch(f"{self._deployed.results}/{self._run_id}", into),
+        )
+        sites = results.site_metrics(folder / "files" / "metrics.json", self._deployed)
+        self._tell(RunEnded(verdict, folder, rounds, sites))
+        return RunResult(self._run_id, verdict, folder, rounds, record)
+
+
+def _way_back(run_id: str) -> str:
+    return f"`flowerbed logs {run_id}` follows it, `flowerbed stop {run_id}` stops it"
+
+
+def _ignore(_: Event) -> None:
+    """Without a listener events go nowhere."""

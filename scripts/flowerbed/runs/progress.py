@@ -1,0 +1,202 @@
+"""Shows a run as it goes: one live line per round in a terminal, one plain line per phase elsewhere."""
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from flowerbed.runs import drive
+from flowerbed.runs.follow import (
+    AppError,
+    Metrics,
+    Phase,
+    PhaseDone,
+    PhaseStarted,
+    Round,
+    RoundStarted,
+    ServerEvaluated,
+    Waiting,
+)
+from flowerbed.runs.results import SiteMetrics
+from flowerbed.runs.verdict import COMPLETED, RUNNING
+
+_SHOWN = 4
+
+
+class Progress:
+    """A context manager; what is called with each event of a run.
+
+    Everything goes to `console`: give one on standard error where standard output is for data.
+    """
+
+    def __init__(self, console: Console, site_names: dict[str, str] | None = None) -> None:
+        """`site_names` gives a site's name for a node id."""
+        self._console = console
+        self._names = site_names or {}
+        self._planned: int | None = None
+        self._round: Round | None = None
+        self._live: Live | None = None
+
+    def __enter__(self) -> Self:
+        """Take the terminal's last line, if it is one."""
+        if self._console.is_terminal:
+            self._live = Live(self._status(Text("submitting")), console=self._console, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give the line back."""
+        if self._live is not None:
+            self._live.stop()
+
+    def __call__(self, event: drive.Event) -> None:
+        """Show one event."""
+        match event:
+            case drive.RunSubmitted():
+                self._say(Text(f"run {event.run_id}: {event.app} on {event.federation}"))
+                self._now(Text("starting"))
+            case Waiting():
+                self._say_or_show(
+                    Text(f"waiting for nodes: {event.online} online, {event.needed} needed", "yellow")
+                )
+            case drive.SitesMissing():
+                self._say(Text(f"not online: {', '.join(event.sites)}", "yellow"))
+            case RoundStarted():
+                self._end_round()
+                self._planned = event.planned
+                self._now(Text(self._title(event.number)))
+            case PhaseStarted() | PhaseDone():
+                self._phase(event)
+            case ServerEvaluated():
+                self._say(_line(f"{self._title(event.round.number)} server", _measured(event.round.server)))
+            case drive.Reconnecting():
+                self._say(Text(f"the log broke off, reconnecting: {event.reason}", "yellow"))
+            case AppError():
+                self._say(Text(f"the ServerApp failed: {event.text}", "red"))
+            case drive.RunEnded():
+                self._end(event)
+
+    def _phase(self, event: PhaseStarted | PhaseDone) -> None:
+        self._round = event.round
+        if self._live is not None:
+            self._now(self._round_line(event.round))
+        elif isinstance(event, PhaseDone):
+            title = f"{self._title(event.round.number)} {event.phase.kind}"
+            self._say(Text.assemble(title, " ", self._phase_text(event.phase)))
+
+    def _end_round(self) -> None:
+        """A finished round's line stays above the live one."""
+        if self._live is not None and self._round is not None:
+            self._say(self._round_line(self._round))
+        self._round = None
+
+    def _end(self, event: "drive.RunEnded") -> None:
+        self._end_round()
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+        for table in metrics_table(event.rounds, event.sites):
+            self._console.print(table)
+        colour = {COMPLETED: "green", RUNNING: "blue"}.get(event.verdict.status, "red")
+        self._say(Text.assemble((event.verdict.status, f"bold {colour}"), f": {event.verdict.reason}"))
+        if event.folder is not None:
+            self._say(Text(f"results: {event.folder}"))
+
+    def _round_line(self, round_: Round) -> Text:
+        parts: list[Text] = [Text(self._title(round_.number))]
+        parts += [
+            Text.assemble((phase.kind, "bold"), " ", self._phase_text(phase)) for phase in round_.phases
+        ]
+        return Text("  ").join(parts)
+
+    def _phase_text(self, phase: Phase) -> Text:
+        if phase.results is None:
+            return Text(f"0/{phase.sampled} …", "dim")
+        expected = phase.sampled if phase.sampled is not None else phase.results + (phase.failures or 0)
+        good = phase.results >= expected and not phase.failures
+        text = Text.assemble((f"{phase.results}/{expected}", "green" if good else "red"))
+        for node, reason in phase.errors.items():
+            text.append(f" {self._names.get(node, f'node {node}')} failed: {reason}", "red")
+        measured = _measured(phase.metrics)
+        return Text.assemble(text, f" {measured}") if measured else text
+
+    def _title(self, number: int) -> str:
+        return f"round {number}/{self._planned}" if self._planned else f"round {number}"
+
+    def _say_or_show(self, text: Text) -> None:
+        if self._live is not None:
+            self._now(text)
+        else:
+            self._say(text)
+
+    def _say(self, text: RenderableType) -> None:
+        self._console.print(text, soft_wrap=True)
+
+    def _now(self, text: Text) -> None:
+        if self._live is not None:
+            self._live.update(self._status(text))
+
+    def _status(self, text: Text) -> RenderableType:
+        return Spinner("dots", text=text)
+
+
+def metrics_table(rounds: "tuple[Round, ...]", sites: SiteMetrics) -> list[Table]:
+    """Make a finished run's tables: metrics per round, and the last round's per site where they are known."""
+    tables = []
+    columns = _columns(rounds)
+    if columns:
+        table = Table(title="metrics per round", title_justify="left")
+        table.add_column("round", justify="right")
+        for kind, name in columns:
+            table.add_column(f"{kind} {name}", justify="right")
+        for round_ in rounds:
+            values = {phase.kind: phase.metrics for phase in round_.phases} | {"server": round_.server}
+            table.add_row(
+                str(round_.number), *(_number(values.get(kind, {}).get(name)) for kind, name in columns)
+            )
+        tables.append(table)
+    if sites:
+        last = max(sites)
+        for kind, by_site in sites[last].items():
+            names = list(dict.fromkeys(name for values in by_site.values() for name in values))
+            table = Table(title=f"round {last} {kind} per site", title_justify="left")
+            table.add_column("site")
+            for name in names:
+                table.add_column(name, justify="right")
+            for site, values in sorted(by_site.items()):
+                table.add_row(site, *(_number(values.get(name)) for name in names))
+            tables.append(table)
+    return tables
+
+
+def _columns(rounds: "tuple[Round, ...]") -> list[tuple[str, str]]:
+    found: dict[tuple[str, str], None] = {}
+    for round_ in rounds:
+        for phase in round_.phases:
+            found |= dict.fromkeys((phase.kind, name) for name in phase.metrics)
+        found |= dict.fromkeys(("server", name) for name in round_.server)
+    return sorted(found, key=lambda column: ("train", "evaluate", "server").index(column[0]))
+
+
+def _measured(metrics: Metrics) -> str:
+    shown = list(metrics.items())[:_SHOWN]
+    more = " …" if len(metrics) > _SHOWN else ""
+    return " ".join(f"{name} {_number(value)}" for name, value in shown) + more
+
+
+def _number(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return f"{len(value)} values"
+    return "" if value is None else str(value)
+
+
+def _line(title: str, rest: str) -> Text:
+    return Text(f"{title} {rest}".rstrip())

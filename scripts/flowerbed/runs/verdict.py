@@ -1,0 +1,93 @@
+"""Decides how a run ended. Flower's exit codes do not tell, nor does the run's status alone."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from flowerbed.runs.follow import Phase, Round
+
+COMPLETED, INCOMPLETE, FAILED, STOPPED, RUNNING = "completed", "incomplete", "failed", "stopped", "running"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a run ended."""
+
+    status: str
+    """`completed`: every reply that was expected came. `incomplete`: it ended, but replies failed or are
+    missing. `failed`: the ServerApp failed, or no site ever trained. `stopped`: somebody or the time limit
+    stopped it. `running`: it goes on without us."""
+    reason: str
+    """One line why."""
+    exit_code: int
+    """0 for `completed`, and for a run that was to be left going."""
+
+
+def decide(
+    status: str,
+    details: str,
+    rounds: Sequence[Round],
+    *,
+    planned: int | None = None,
+    error: str | None = None,
+    expected_sites: int | None = None,
+    stopped_because: str | None = None,
+    name_of: Callable[[str], str] = "node {}".format,
+) -> Verdict:
+    """Judge a finished run.
+
+    `status` and `details` are the SuperLink's, `rounds`, `planned` and `error` come from the log,
+    `expected_sites` is the number of sites that ought to have been online (None: any), `name_of` gives a site's
+    name for a node id.
+    """
+    if status == "finished:stopped":
+        return Verdict(STOPPED, stopped_because or "somebody stopped it", 1)
+    if status != "finished:completed":
+        return Verdict(FAILED, error or details or f"the SuperLink says '{status}' without a reason", 1)
+    faults = _faults(rounds, planned, expected_sites, name_of)
+    phases = [phase for round_ in rounds for phase in round_.phases]
+    if not faults:
+        return Verdict(COMPLETED, _praise(rounds, phases), 0)
+    more = f"; and {len(faults) - 1} more" if len(faults) > 1 else ""
+    trained = [phase for phase in phases if phase.kind == "train"] or phases
+    nobody = bool(trained) and not any(phase.results for phase in trained)
+    return Verdict(FAILED if nobody else INCOMPLETE, faults[0] + more, 1)
+
+
+def _faults(
+    rounds: Sequence[Round], planned: int | None, expected_sites: int | None, name_of: Callable[[str], str]
+) -> list[str]:
+    faults = []
+    for round_ in rounds:
+        for phase in round_.phases:
+            where = f"round {round_.number} {phase.kind}"
+            if phase.failures or phase.missing:
+                faults.append(f"{where}: {replies(phase)}{_why(phase, name_of)}")
+            elif expected_sites is not None and phase.online is not None and phase.online < expected_sites:
+                faults.append(f"{where}: {phase.online} of {expected_sites} sites were online")
+    begun = max((round_.number for round_ in rounds), default=0)
+    if planned is not None and begun < planned:
+        faults.append(f"{begun} of {planned} rounds took place")
+    return faults
+
+
+def replies(phase: Phase) -> str:
+    """Say how many replies came, of how many."""
+    expected = phase.sampled
+    if expected is None and phase.results is not None:
+        expected = phase.results + (phase.failures or 0)
+    return f"{phase.results or 0} of {expected if expected is not None else '?'} replies"
+
+
+def _why(phase: Phase, name_of: Callable[[str], str]) -> str:
+    why = [f"{name_of(node)} failed with {reason}" for node, reason in phase.errors.items()]
+    if phase.missing:
+        why.append(f"{phase.missing} did not reply in time")
+    return f" ({'; '.join(why)})" if why else ""
+
+
+def _praise(rounds: Sequence[Round], phases: Sequence[Phase]) -> str:
+    if not phases:
+        return "finished; the app logs no rounds, so replies were not counted"
+    count = len([round_ for round_ in rounds if round_.phases])
+    total = sum(phase.results or 0 for phase in phases)
+    return f"{count} round{'s' if count != 1 else ''}, all {total} replies"
