@@ -1,10 +1,10 @@
-"""The embedded platform: real hosts (systemd, sshd, firewall, network of their own) as containers on this machine.
+"""The embedded platform: real hosts, with systemd, sshd, firewall and network, as containers here.
 
-Terraform calls it as `python -m flowerbed.lab`; tests and the driver call these functions.
+Terraform calls it as `python -m flowerbed.lab`; tests and the driver call these functions. Only Python's
+standard library is needed, so that Terraform can do without the driver's environment.
 """
 
 from flowerbed.lab.host import (
-    HostSpec,
     HostState,
     create,
     cut,
@@ -16,6 +16,7 @@ from flowerbed.lab.host import (
     start,
     stop,
 )
+from flowerbed.lab.spec import HostSpec
 
 __all__ = [
     "HostSpec",

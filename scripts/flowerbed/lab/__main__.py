@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,16 +11,20 @@ from flowerbed import lab
 from flowerbed.errors import FlowerbedError, UsageError
 from flowerbed.lab import image
 
+_INTERRUPTED = 130  # what a shell reports after Ctrl-C
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code (see `flowerbed.errors`)."""
     options = vars(_parser().parse_args(arguments))
-    command = options.pop("command")
+    command = _COMMANDS[options.pop("command")]
     try:
-        _COMMANDS[command](**options)
+        command(**options)
     except FlowerbedError as error:
         print(f"flowerbed.lab: {error}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        return _INTERRUPTED
     return 0
 
 
@@ -37,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     create.add_argument("--address", required=True, help="IPv4 address inside the network")
     create.add_argument("--network", required=True, help="the federation's network, as a CIDR")
     create.add_argument("--ssh-key-file", required=True, type=Path, help="public key that may log in as root")
-    create.add_argument("--keys-dir", required=True, type=Path, help="folder that receives <name>.pub, the host's key")
+    create.add_argument("--keys-dir", required=True, type=Path, help="folder that receives <name>.pub")
     create.add_argument("--data", default="", help="folder that the host sees as /srv/hospital")
     create.add_argument("--suite", default="bookworm", choices=image.SUITES, help="Debian suite")
 
@@ -53,12 +57,12 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--federation", required=True)
         command.add_argument("--name", required=True, help="host name")
         if name == "cut":
-            command.add_argument("--all", dest="everything", action="store_true", help="cut SSH from this machine too")
+            command.add_argument("--all", dest="everything", action="store_true", help="cut SSH too")
 
-    everything = commands.add_parser("destroy-all", help="destroy every host of a federation, and its network")
+    everything = commands.add_parser("destroy-all", help="destroy a federation's hosts and network")
     everything.add_argument("--federation", required=True)
 
-    listing = commands.add_parser("list", help="print the hosts as JSON: federation, name, address, alive, cut")
+    listing = commands.add_parser("list", help="print the hosts and their states as JSON")
     listing.add_argument("--federation", help="only this federation's")
     return parser
 
@@ -75,7 +79,7 @@ def _list(federation: str | None) -> None:
     print(json.dumps([asdict(host) for host in lab.hosts(federation)], indent=2))
 
 
-_COMMANDS = {
+_COMMANDS: dict[str, Callable[..., None]] = {
     "image": lambda suite: print(image.ensure(suite)),
     "create": _create,
     "destroy": lab.destroy,

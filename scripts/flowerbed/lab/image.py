@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 from flowerbed.errors import EnvironmentLacks, UsageError, WorkFailed
@@ -28,7 +29,7 @@ PACKAGES = (
     "systemd-sysv",
 )
 
-# Units that do nothing for a server in a container but cost memory and start time; nginx is started by its role only.
+# Units that only cost memory and start time in a container; nginx is started by the gateway's own unit only.
 MASKED = (
     "apt-daily-upgrade.timer",
     "apt-daily.timer",
@@ -83,7 +84,7 @@ FILES = {
     "etc/systemd/journald.conf.d/10-lab.conf": "[Journal]\nStorage=persistent\nSystemMaxUse=64M\n",
 }
 
-# What has no place in a host's image: keys that all hosts would share, package indexes that no site may reach, documentation.
+# What no host needs: keys that all would share, package indexes that no site may reach, documentation.
 REMOVED = (
     "etc/ssh/ssh_host_*",
     "etc/apt/sources.list",
@@ -106,7 +107,7 @@ _ACQUIRE_SETTINGS = re.compile(
 def ensure(suite: str = "bookworm") -> Path:
     """Return the base image's folder; build it first if this recipe was never built here (about a minute).
 
-    The image is taken from this machine's own apt sources. It is complete or absent: a build that breaks leaves nothing.
+    It comes from this machine's own apt sources, and is complete or absent: a broken build leaves nothing.
 
     Raises:
         UsageError: the suite is not supported.
@@ -156,14 +157,10 @@ def _build(target: Path, suite: str) -> None:
         check=False,
     )
     if done.returncode != 0:
-        said = [line for line in done.stderr.splitlines() if line.startswith("E:")] or done.stderr.splitlines()[-1:]
+        lines = done.stderr.splitlines()
+        said = [line for line in lines if line.startswith("E:")] or lines[-1:]
         raise WorkFailed(f"the lab's base image could not be built: mmdebstrap said {' / '.join(said[:3])}")
-    for pattern in REMOVED:
-        for path in target.glob(pattern):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+    _strip(target)
     for name, text in FILES.items():
         path = target / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -171,71 +168,103 @@ def _build(target: Path, suite: str) -> None:
         path.write_text(text)
     units = target / "etc/systemd/system"
     for unit in MASKED:
-        (units / unit).unlink(missing_ok=True)
-        (units / unit).symlink_to("/dev/null")
-    (units / "default.target").unlink(missing_ok=True)
-    (units / "default.target").symlink_to("/lib/systemd/system/multi-user.target")
-    wanted = units / "multi-user.target.wants/systemd-networkd.service"
-    wanted.unlink(missing_ok=True)
-    wanted.symlink_to("/lib/systemd/system/systemd-networkd.service")
+        _link(units / unit, "/dev/null")
+    _link(units / "default.target", "/lib/systemd/system/multi-user.target")
+    _link(
+        units / "multi-user.target.wants/systemd-networkd.service",
+        "/lib/systemd/system/systemd-networkd.service",
+    )
     (target / "srv/hospital").mkdir(parents=True)
     (target / "root/.ssh").mkdir(mode=0o700, exist_ok=True)
 
 
+def _strip(target: Path) -> None:
+    for pattern in REMOVED:
+        for path in target.glob(pattern):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+
+def _link(path: Path, target: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    path.symlink_to(target)
+
+
+@dataclass(frozen=True)
+class _Source:
+    options: str
+    uri: str
+    suite: str
+    components: tuple[str, ...]
+
+
 def apt_sources(suite: str, etc_apt: Path = Path("/etc/apt"), machine_suite: str | None = None) -> str:
-    """Return this machine's Debian sources as one-line apt sources for `suite`; other vendors' lists are left out.
+    """Return this machine's Debian sources as one-line apt sources for `suite`, without other vendors' lists.
+
+    Args:
+        suite: the suite that the image gets.
+        etc_apt: folder of apt's configuration.
+        machine_suite: the suite that this machine's sources name; from /etc/os-release if not given.
 
     Raises:
         EnvironmentLacks: no source offers the `main` component of this machine's Debian suite.
     """
     own = machine_suite or _machine_suite()
-    lines: list[str] = []
+    found: list[_Source] = []
     for path in sorted([*etc_apt.glob("sources.list"), *etc_apt.glob("sources.list.d/*.list")]):
-        lines += [_renamed(line, own, suite) for line in path.read_text().splitlines() if _offers(line, own)]
+        found += _one_line_sources(path.read_text())
     for path in sorted(etc_apt.glob("sources.list.d/*.sources")):
-        for stanza in re.split(r"\n\s*\n", path.read_text()):
-            lines += [_renamed(line, own, suite) for line in _one_line_form(stanza) if _offers(line, own)]
+        found += _stanza_sources(path.read_text())
+    lines = [
+        f"deb {one.options}{one.uri} {one.suite.replace(own, suite, 1)} main"
+        for one in found
+        if one.suite.split("-")[0] == own and "main" in one.components
+    ]
     if not lines:
         raise EnvironmentLacks(
-            f"no apt source in {etc_apt} offers Debian {own} main: add one, for example debian.sources, and call again"
+            f"no apt source in {etc_apt} offers Debian {own} main, which the lab's image needs: add one"
         )
     return "\n".join(dict.fromkeys(lines)) + "\n"
 
 
 def _machine_suite() -> str:
-    release = dict(
-        line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if "=" in line
-    )
-    return release.get("VERSION_CODENAME", "").strip('"')
+    lines = Path("/etc/os-release").read_text().splitlines()
+    release = {key: value.strip('"') for key, _, value in (line.partition("=") for line in lines)}
+    if release.get("ID") != "debian":
+        raise EnvironmentLacks(
+            f"the lab's image is made from Debian's apt sources, and this machine runs {release.get('ID')}: "
+            "use a Debian machine"
+        )
+    return release.get("VERSION_CODENAME", "")
 
 
-def _offers(line: str, suite: str) -> bool:
-    match = re.match(r"deb\s+(?:\[[^]]*\]\s+)?\S+\s+(\S+)\s+(.*)", line)
-    return bool(match) and match[1].split("-")[0] == suite and "main" in match[2].split()  # type: ignore[index]
+def _one_line_sources(text: str) -> list[_Source]:
+    matches = re.findall(r"^deb\s+(\[[^]]*\]\s+)?(\S+)\s+(\S+)\s+([^#\n]*)", text, re.MULTILINE)
+    return [_Source(options, uri, suite, tuple(rest.split())) for options, uri, suite, rest in matches]
 
 
-def _renamed(line: str, own: str, suite: str) -> str:
-    match = re.match(r"(deb\s+(?:\[[^]]*\]\s+)?\S+\s+)(\S+)", line)
-    assert match  # noqa: S101 - _offers has matched the same form
-    return f"{match[1]}{match[2].replace(own, suite, 1)} main"
-
-
-def _one_line_form(stanza: str) -> list[str]:
-    fields: dict[str, str] = {}
-    for line in stanza.splitlines():
-        if line.startswith("#") or ":" not in line:
+def _stanza_sources(text: str) -> list[_Source]:
+    found = []
+    for stanza in re.split(r"\n\s*\n", text):
+        fields = {
+            key.strip().lower(): value.strip()
+            for key, colon, value in (line.partition(":") for line in stanza.splitlines() if line[:1] != "#")
+            if colon
+        }
+        if "deb" not in fields.get("types", "").split() or fields.get("enabled", "yes").lower() == "no":
             continue
-        key, value = line.split(":", 1)
-        fields[key.strip().lower()] = value.strip()
-    if "deb" not in fields.get("types", "").split() or fields.get("enabled", "yes").lower() == "no":
-        return []
-    signed = fields.get("signed-by", "")
-    options = f"[signed-by={signed}] " if signed.startswith("/") else ""
-    return [
-        f"deb {options}{uri} {suite} {fields.get('components', '')}"
-        for uri in fields.get("uris", "").split()
-        for suite in fields.get("suites", "").split()
-    ]
+        signed = fields.get("signed-by", "")
+        options = f"[signed-by={signed}] " if signed.startswith("/") else ""
+        components = tuple(fields.get("components", "").split())
+        found += [
+            _Source(options, uri, suite, components)
+            for uri in fields.get("uris", "").split()
+            for suite in fields.get("suites", "").split()
+        ]
+    return found
 
 
 def _apt_settings() -> list[str]:

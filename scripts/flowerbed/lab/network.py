@@ -1,7 +1,7 @@
 """A federation's network in the lab: a bridge in a network namespace of its own.
 
-The bridge stands in its own namespace so that this machine's firewall (a forward policy of drop, as Docker sets) neither breaks
-the hosts' traffic nor has to be changed. One veth, the uplink, joins it to this machine, which has the network's first address.
+So this machine's firewall (a forward policy of drop, as Docker sets) neither breaks the hosts' traffic nor has to
+be changed. One veth, the uplink, joins the bridge to this machine, which has the network's first address.
 """
 
 import hashlib
@@ -44,7 +44,7 @@ def namespace(federation: str) -> Path:
 
 
 def uplink_name(federation: str) -> str:
-    """Return the name of the interface through which this machine reaches the federation (15 characters at most)."""
+    """Return the name of this machine's interface to the federation (15 characters at most)."""
     return f"fl-{federation[:6].strip('-')}-{digest(federation, 4)}"
 
 
@@ -75,19 +75,18 @@ def ensure(federation: str, network: Network) -> None:
         ns.parent.mkdir(parents=True, exist_ok=True)
         ns.touch()
         run(["unshare", f"--net={ns}", "true"])
-        inside(federation, ["sysctl", "-q", "-w", "net.ipv6.conf.default.disable_ipv6=1"])
         inside(federation, ["ip", "link", "set", "lo", "up"])
         inside(federation, ["ip", "link", "add", BRIDGE, "type", "bridge"])
-        inside(federation, ["ip", "link", "set", BRIDGE, "up"])
+        inside(federation, ["ip", "link", "set", BRIDGE, "addrgenmode", "none", "up"])
         inside(federation, ["nft", "-f", "-"], _RULES.format(uplink=UPLINK))
         run(["ip", "link", "add", uplink, "type", "veth", "peer", "name", UPLINK, "netns", ns])
-        inside(federation, ["ip", "link", "set", UPLINK, "master", BRIDGE, "up"])
+        inside(federation, ["ip", "link", "set", UPLINK, "master", BRIDGE, "addrgenmode", "none", "up"])
         run(["ip", "link", "set", uplink, "addrgenmode", "none", "up"])
         run(["ip", "address", "add", f"{gateway_address(network)}/{network.prefixlen}", "dev", uplink])
 
 
 def exists(federation: str) -> bool:
-    """Tell whether the federation's network stands complete (its uplink has the address, which comes last)."""
+    """Tell whether the federation's network is complete: the uplink's address comes last."""
     return is_mounted(namespace(federation)) and bool(_addresses_of(uplink_name(federation)))
 
 
@@ -107,24 +106,29 @@ def inside(federation: str, command: Sequence[str], stdin: str | None = None) ->
 
 
 def cut(federation: str, interface: str, *, everything: bool) -> None:
-    """Drop an interface's traffic: with its peers, or (`everything`) also with this machine. SSH from here stays otherwise."""
+    """Drop an interface's traffic, but for SSH from this machine; `everything` drops that too."""
     chosen, other = ("dark", "cut") if everything else ("cut", "dark")
     restore(federation, interface, (other,))
-    inside(federation, ["nft", "add", "element", "bridge", "flowerbed", chosen, f"{{ {interface} }}"])
+    _change(federation, "add", chosen, interface)
 
 
 def restore(federation: str, interface: str, sets: Sequence[str] = ("cut", "dark")) -> None:
     """Let an interface's traffic through again."""
     for name in sets:
         if interface in _members(federation, name):
-            inside(federation, ["nft", "delete", "element", "bridge", "flowerbed", name, f"{{ {interface} }}"])
+            _change(federation, "delete", name, interface)
 
 
 def cuts(federation: str) -> dict[str, str]:
     """Return the interfaces that are cut off: from their `peers`, or from `all`."""
     if not exists(federation):
         return {}
-    return dict.fromkeys(_members(federation, "cut"), "peers") | dict.fromkeys(_members(federation, "dark"), "all")
+    peers, everything = _members(federation, "cut"), _members(federation, "dark")
+    return dict.fromkeys(peers, "peers") | dict.fromkeys(everything, "all")
+
+
+def _change(federation: str, verb: str, name: str, interface: str) -> None:
+    inside(federation, ["nft", verb, "element", "bridge", "flowerbed", name, f"{{ {interface} }}"])
 
 
 def _members(federation: str, name: str) -> list[str]:
@@ -142,17 +146,18 @@ def _addresses_of(interface: str) -> list[str]:
 
 def _refuse_used(federation: str, network: Network) -> None:
     own = uplink_name(federation)
-    mine = _addresses_of(own)
-    if mine and ipaddress.ip_interface(mine[0]).network != network:
-        raise UsageError(
-            f"federation {federation} stands on {ipaddress.ip_interface(mine[0]).network}, not on {network}: "
-            f"take it down before you change network in its lab.tfvars"
-        )
+    for address in _addresses_of(own):
+        standing = ipaddress.ip_interface(address).network
+        if standing != network:
+            raise UsageError(
+                f"federation {federation} stands on {standing}, not on {network}: "
+                "take it down before you change network in its lab.tfvars"
+            )
     for route in json.loads(run(["ip", "-j", "-4", "route", "show", "table", "main"])):
         if route["dst"] == "default" or route.get("dev") == own:
             continue
         if ipaddress.ip_network(route["dst"], strict=False).overlaps(network):
             raise UsageError(
-                f"network {network} of federation {federation} is used already: interface {route.get('dev', '?')} "
-                f"has {route['dst']}; set network in its lab.tfvars to a free one"
+                f"network {network} of federation {federation} is used already: this machine's interface "
+                f"{route.get('dev', '?')} has {route['dst']}; set network in its lab.tfvars to a free one"
             )

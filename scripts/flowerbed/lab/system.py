@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from flowerbed.errors import EnvironmentLacks, WorkFailed
@@ -24,14 +24,19 @@ PACKAGE_OF = {
 }
 
 
+def require_root() -> None:
+    """Raise EnvironmentLacks if this process is not root's."""
+    if os.geteuid() != 0:
+        raise EnvironmentLacks("the lab's hosts are systemd-nspawn containers of root's: use sudo")
+
+
 def preflight() -> None:
     """Check that this machine can carry lab hosts.
 
     Raises:
         EnvironmentLacks: not root, or programs are missing; the message holds the command that installs them.
     """
-    if os.geteuid() != 0:
-        raise EnvironmentLacks("the lab makes hosts as systemd-nspawn containers and must run as root: use sudo")
+    require_root()
     missing = [program for program in PACKAGE_OF if shutil.which(program) is None]
     if missing:
         packages = " ".join(PACKAGE_OF[program] for program in missing)
@@ -44,10 +49,11 @@ def run(command: Sequence[str | Path], stdin: str | None = None) -> str:
     Raises:
         WorkFailed: the program failed; the message holds the command and the last line of its error output.
     """
-    done = subprocess.run([str(part) for part in command], input=stdin, capture_output=True, text=True, check=False)
+    words = [str(part) for part in command]
+    done = subprocess.run(words, input=stdin, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         said = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()
-        raise WorkFailed(f"{' '.join(str(part) for part in command)}: {said[-1]}")
+        raise WorkFailed(f"{' '.join(words)}: {said[-1]}")
     return done.stdout
 
 
@@ -58,7 +64,7 @@ def is_mounted(path: Path) -> bool:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock between processes; the lock's file goes when the last holder is done with it."""
+    """Hold an exclusive lock between processes; its file goes with the holder, its folder if empty."""
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -73,6 +79,8 @@ def locked(path: Path) -> Iterator[None]:
         yield
     finally:
         path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.parent.rmdir()
         handle.close()
 
 

@@ -1,0 +1,46 @@
+"""A lab host's disk: what differs between the base image and this one host."""
+
+import uuid
+from pathlib import Path
+
+from flowerbed.lab.spec import HostSpec, Places
+from flowerbed.lab.system import run
+
+_HOST_KEY = "etc/ssh/ssh_host_ed25519_key"
+
+
+def prepare(spec: HostSpec) -> None:
+    """Write the host's name, address, machine id, SSH host key and the key that may log in."""
+    disk = Places(spec.federation, spec.name).disk
+    upper = disk / "upper"
+    _write(upper / "etc/hostname", f"{spec.name}\n")
+    _write(upper / "etc/hosts", f"127.0.0.1 localhost\n{spec.address} {spec.name}\n")
+    _write(upper / "etc/machine-id", uuid.uuid4().hex + "\n", mode=0o444)
+    _write(
+        upper / "etc/systemd/network/10-host0.network",
+        "[Match]\nName=host0\n\n[Network]\n"
+        f"Address={spec.address}/{spec.cidr.prefixlen}\n"
+        "LinkLocalAddressing=no\nIPv6AcceptRA=no\nLLDP=no\nEmitLLDP=no\n",
+    )
+    _write(upper / "root/.ssh/authorized_keys", f"{spec.ssh_key}\n", mode=0o600)
+    for folder in (upper / "root", upper / "root/.ssh"):
+        folder.chmod(0o700)
+    (upper / _HOST_KEY).parent.mkdir()
+    run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", upper / _HOST_KEY])
+    (disk / "work").mkdir()
+
+
+def publish_host_key(spec: HostSpec) -> None:
+    """Write the public half of the host's SSH key (type and key, no comment) where the operator reads it."""
+    public = Places(spec.federation, spec.name).disk / "upper" / f"{_HOST_KEY}.pub"
+    target = spec.published_key
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.partial")
+    partial.write_text(" ".join(public.read_text().split()[:2]) + "\n")
+    partial.replace(target)
+
+
+def _write(path: Path, text: str, mode: int = 0o644) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(mode)
