@@ -1,5 +1,6 @@
 """The command line: a thin skin over the layers' functions."""
 
+import contextlib
 import dataclasses
 import json
 import sys
@@ -11,9 +12,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from flowerbed import __version__, control, deploy, doctor, release
+from flowerbed import __version__, control, deploy, doctor, release, runs, status
 from flowerbed.console import Steps
-from flowerbed.errors import EnvironmentLacks, FlowerbedError, UsageError
+from flowerbed.errors import EnvironmentLacks, FlowerbedError
 from flowerbed.federation import Federation, find
 
 app = typer.Typer(
@@ -102,6 +103,93 @@ def down(federation: Name = "lab", as_json: AsJson = False) -> None:
     _print(as_json, {"federation": find(federation).name, "machines": count}, lambda console: None)
 
 
+@app.command()
+def run(
+    application: Annotated[Path, typer.Argument(metavar="APP", help="The app's folder.")],
+    federation: Annotated[str, typer.Option("--federation", "-f", help="The federation.")] = "lab",
+    config: Annotated[list[str] | None, typer.Option("-c", metavar="KEY=VALUE", help="Override run config.")] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Return as soon as the run is submitted.")] = False,
+    timeout: Annotated[float | None, typer.Option(help="Stop the run after so many seconds.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run an app: submit, follow, bring the results to runs/<date>/<time>/.
+
+    Exit code 0 only if the run completed and no expected reply was missing or an error.
+    """
+    checked = runs.check(application)
+    overrides = checked.overrides(config or [])
+    with control.open_way(find(federation)) as way, _progress(way, as_json) as progress:
+        result = runs.submit_and_follow(
+            way.connection,
+            way.shell,
+            application,
+            overrides,
+            deployed=way.deployed,
+            expected_sites=len(way.deployed.sites) or None,
+            timeout=timeout,
+            detach=detach,
+            on_event=progress,
+        )
+    _end_of_run(result, as_json)
+
+
+@app.command()
+def logs(
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")],
+    federation: Annotated[str, typer.Option("--federation", "-f", help="The federation.")] = "lab",
+    as_json: AsJson = False,
+) -> None:
+    """Follow a run from its first line, and bring its results home when it ends."""
+    with control.open_way(find(federation)) as way, _progress(way, as_json) as progress:
+        result = runs.follow(way.connection, way.shell, run_id, deployed=way.deployed, on_event=progress)
+    _end_of_run(result, as_json)
+
+
+@app.command("runs")
+def runs_(
+    federation: Name = "lab",
+    limit: Annotated[int, typer.Option(help="How many, the newest first.", min=1)] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List the runs of a federation."""
+    with control.open_way(find(federation)) as way, runs.control(way.connection) as api:
+        found = api.runs(limit)
+    _print(as_json, {"runs": [dataclasses.asdict(one) for one in found]}, lambda console: _runs_table(console, found))
+
+
+@app.command()
+def stop(
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")],
+    federation: Annotated[str, typer.Option("--federation", "-f", help="The federation.")] = "lab",
+    as_json: AsJson = False,
+) -> None:
+    """Stop a run."""
+    with control.open_way(find(federation)) as way, runs.control(way.connection) as api:
+        api.stop(run_id)
+    _print(as_json, {"stopped": run_id}, lambda console: console.print(f"run {run_id} is stopped"))
+
+
+@app.command("status")
+def status_(federation: Name = "lab", as_json: AsJson = False) -> None:
+    """Show endpoints, health, nodes, the latest runs and the certificates' days left.
+
+    Exit code 0 only if every unit runs and every site is online.
+    """
+    known = status.look(find(federation))
+    _print(as_json, known.to_json(), lambda console: _status_tables(console, known))
+    if not known.healthy:
+        raise typer.Exit(1)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def connect(context: typer.Context, federation: Name = "lab") -> None:
+    """Run Flower's own command line against the federation: connect FED -- flwr list."""
+    words = context.args or ["flwr", "supernode", "list"]
+    with control.open_way(find(federation)) as way:
+        code = control.run_flwr(way, words)
+    raise typer.Exit(code)
+
+
 @app.command("doctor")
 def doctor_(as_json: AsJson = False) -> None:
     """Say what this machine lacks for which platform, and the command that mends it."""
@@ -133,6 +221,45 @@ def release_build(federation: Name = "lab", as_json: AsJson = False) -> None:
         {"id": built.id, "archive": str(built.archive), "packages": built.packages},
         lambda console: console.print(str(built.archive), soft_wrap=True),
     )
+
+
+def _progress(way: control.Way, as_json: bool) -> Any:
+    """The progress display; nothing at all where the caller wants one JSON document."""
+    if as_json:
+        return contextlib.nullcontext()
+    names = {node_id: site for site, node_id in way.deployed.sites.items()}
+    return runs.Progress(Console(stderr=True, highlight=False), names)
+
+
+def _end_of_run(result: runs.RunResult, as_json: bool) -> None:
+    _print(as_json, result.to_json(), lambda console: None)
+    raise typer.Exit(result.exit_code)
+
+
+def _runs_table(console: Console, found: list[runs.Run]) -> None:
+    table = Table(box=None, header_style="dim")
+    for column in ("run", "app", "status", "submitted", "seconds"):
+        table.add_column(column)
+    for one in found:
+        seconds = f"{(one.finished - one.submitted).total_seconds():.0f}" if one.finished and one.submitted else ""
+        submitted = f"{one.submitted:%Y-%m-%d %H:%M:%S}" if one.submitted else ""
+        table.add_row(one.run_id, f"{one.app} {one.version}", one.status, submitted, seconds)
+    console.print(table)
+
+
+def _status_tables(console: Console, known: status.Status) -> None:
+    console.print(f"[bold]{known.federation}[/]  gateway {known.gateway}, release {known.release}")
+    table = Table(box=None, header_style="dim")
+    for column in ("host", "role", "address", "units", "node", "certificate"):
+        table.add_column(column)
+    for host in known.hosts:
+        units = "[green]running[/]" if host.healthy else f"[red]{host.problem}[/]"
+        node = {"online": "[green]online[/]"}.get(host.node, f"[yellow]{host.node}[/]") if host.role == "site" else ""
+        days = f"{host.certificate_days} days" if host.certificate_days is not None else ""
+        table.add_row(host.name, host.role, host.address, units, node, days)
+    console.print(table)
+    if known.runs:
+        _runs_table(console, known.runs)
 
 
 def _refuse_without_root(federation: Federation) -> None:

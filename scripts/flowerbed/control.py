@@ -1,14 +1,18 @@
 """Contract 2: the way to a federation's Control API, through SSH to the coordinator's loopback."""
 
 import json
+import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from flowerbed import inventory, ssh
 from flowerbed.errors import UsageError, WorkFailed
 from flowerbed.federation import Federation
+from flowerbed.runs import flwr
 from flowerbed.runs.connection import Connection, Deployed
 
 SUPERLINK_PORT = 8000
@@ -59,6 +63,17 @@ def open_way(federation: Federation) -> Iterator[Way]:
         )
 
 
+def run_flwr(way: Way, words: list[str]) -> int:
+    """Run a program, usually `flwr`, that finds the federation as its default connection; returns its exit code."""
+    with tempfile.TemporaryDirectory(prefix="flowerbed-connect-") as folder:
+        home = Path(folder)
+        flwr.write_config(home, way.connection)
+        try:
+            return subprocess.run(words, env=flwr.environment(home), check=False).returncode
+        except FileNotFoundError:
+            raise UsageError(f"{words[0]} is no program on this machine: use flwr and its arguments") from None
+
+
 def _facts(shell: ssh.Shell) -> dict[str, Any]:
     """What the coordinator says of itself, in one call."""
     answer = shell.run(["python3", "-c", _FACTS, _RECORD, _CURRENT, str(SUPERLINK_PORT)])
@@ -68,8 +83,7 @@ def _facts(shell: ssh.Shell) -> dict[str, Any]:
         raise WorkFailed(f"{shell.host.name} answered what cannot be read: {answer[:200]!r}") from None
     if not facts["installed"]:
         raise WorkFailed(
-            f"{shell.host.name} has no SuperLink: bring the federation up with "
-            f"`flowerbed up {shell.federation.name}`"
+            f"{shell.host.name} has no SuperLink: bring the federation up with `flowerbed up {shell.federation.name}`"
         )
     return facts
 

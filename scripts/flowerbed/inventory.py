@@ -144,9 +144,7 @@ def read(federation: Federation) -> Hosts:
     """
     file = federation.hosts_file
     if not file.exists():
-        raise UsageError(
-            f"{file} does not exist: bring the federation up with `flowerbed up {federation.name}`"
-        )
+        raise UsageError(f"{file} does not exist: bring the federation up with `flowerbed up {federation.name}`")
     try:
         content = yaml.safe_load(file.read_text())
         groups = content["all"]["children"]
@@ -211,9 +209,7 @@ def _check_names_and_addresses(inventory: Inventory, source: str) -> None:
     ways = Counter((machine.address, machine.port) for machine in machines.values())
     for (address, port), count in ways.items():
         if count > 1:
-            names = " and ".join(
-                sorted(n for n, m in machines.items() if (m.address, m.port) == (address, port))
-            )
+            names = " and ".join(sorted(n for n, m in machines.items() if (m.address, m.port) == (address, port)))
             raise UsageError(f"{source}: {names} have one address, {address}: give each its own")
 
 

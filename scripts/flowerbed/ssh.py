@@ -3,7 +3,6 @@
 import shlex
 import socket
 import subprocess
-import tarfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from pathlib import Path
 from flowerbed.errors import EnvironmentLacks, WorkFailed
 from flowerbed.federation import Federation
 from flowerbed.inventory import Host
+from flowerbed.runs import transfer
 
 _UNREACHABLE = 255  # ssh's own exit code, as opposed to the remote command's
 
@@ -39,38 +39,22 @@ class Shell:
         """The ssh command line that runs `words` on the host."""
         return ["ssh", *self.options(), f"{self.host.user}@{self.host.address}", shlex.join(words)]
 
-    def run(self, words: Sequence[str]) -> str:
+    def run(self, command: list[str]) -> str:
         """Run a command on the host and return what it printed.
 
         Raises WorkFailed when the host does not answer or the command fails.
         """
-        done = _ssh(self.command(words), None)
+        done = _ssh(self.command(command))
         if done.returncode:
-            raise WorkFailed(self._failure(done.returncode, done.stderr.decode(errors="replace"), words[0]))
+            raise WorkFailed(self._failure(done.returncode, done.stderr.decode(errors="replace"), command[0]))
         return done.stdout.decode(errors="replace")
 
     def fetch(self, path: str, into: Path) -> None:
-        """Bring a folder of the host home as one stream; a missing folder brings nothing.
+        """Bring what is in a folder of the host home, checked file by file; a missing folder brings nothing.
 
-        Raises WorkFailed when the transfer breaks; what has come until then is of no use.
+        Raises WorkFailed when the transfer breaks; `into` then holds nothing.
         """
-        into.mkdir(parents=True, exist_ok=True)
-        script = 'if [ -d "$1" ]; then tar -C "$1" -cf - .; else tar -cf - --files-from=/dev/null; fi'
-        command = self.command(["sh", "-c", script, "fetch", path])
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-            assert process.stdout is not None and process.stderr is not None  # noqa: S101 - pipes were asked for
-            try:
-                with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
-                    archive.extractall(into, filter="data")
-            except tarfile.TarError as error:
-                message = process.stderr.read().decode(errors="replace")
-                raise WorkFailed(
-                    f"{path} did not come whole from {self.host.name}: {message or error}"
-                ) from None
-            process.stdout.read()
-            message = process.stderr.read().decode(errors="replace")
-        if process.returncode:
-            raise WorkFailed(self._failure(process.returncode, message, f"fetching {path}"))
+        transfer.receive(self.command(transfer.send_command(path)), path, into)
 
     def _failure(self, code: int, message: str, what: str) -> str:
         said = " ".join(message.split()) or f"exit code {code}"
@@ -125,8 +109,8 @@ def _wait_for_port(process: subprocess.Popen[bytes], port: int, patience: float,
         time.sleep(0.05)
 
 
-def _ssh(command: list[str], stdin: bytes | None) -> subprocess.CompletedProcess[bytes]:
+def _ssh(command: list[str]) -> subprocess.CompletedProcess[bytes]:
     try:
-        return subprocess.run(command, input=stdin or b"", capture_output=True, check=False)
+        return subprocess.run(command, input=b"", capture_output=True, check=False)
     except FileNotFoundError:
         raise EnvironmentLacks("ssh is not installed: apt-get install openssh-client") from None
