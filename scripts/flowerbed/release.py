@@ -161,9 +161,7 @@ def _checked(requirements: list[str], source: Path) -> list[str]:
     return sorted(set(kept))
 
 
-def lock(
-    requirements: list[str], out: Path, *, target: Target | None = None, program: Program = FLOWER
-) -> Path:
+def lock(requirements: list[str], out: Path, *, target: Target | None = None, program: Program = FLOWER) -> Path:
     """Pin Flower and `requirements` with the hashes of their files, and write them to `out`, atomically.
 
     The lock names no package index. Raises WorkFailed with uv's reason when there is no solution.

@@ -144,9 +144,7 @@ class Releases:
             return []
         found = [entry.name for entry in self.folder.iterdir() if entry.is_dir() and entry.name != active]
         old = [name for name in found if self.complete(name)]
-        old.sort(
-            key=lambda name: (name == previous, (self.path(name) / MARKER).stat().st_mtime), reverse=True
-        )
+        old.sort(key=lambda name: (name == previous, (self.path(name) / MARKER).stat().st_mtime), reverse=True)
         return sorted(set(found) - set(old[:keep]))
 
     def activate(self, ident: str) -> None:
@@ -168,9 +166,7 @@ def unpack(archive: Path, manifest_sha256: str, into: Path) -> dict[str, Any]:
         content = tar.extractfile(first) if first and first.name == MANIFEST else None
         text = content.read() if content else b""
         if hashlib.sha256(text).hexdigest() != manifest_sha256:
-            raise Refused(
-                "the archive's manifest is not the operator's: transfer it again, or build it again"
-            )
+            raise Refused("the archive's manifest is not the operator's: transfer it again, or build it again")
         manifest: dict[str, Any] = json.loads(text)
         expected = dict(manifest["files"])
         for member in members:
@@ -180,9 +176,7 @@ def unpack(archive: Path, manifest_sha256: str, into: Path) -> dict[str, Any]:
             target = into / member.name
             target.parent.mkdir(parents=True, exist_ok=True)
             if _copy(content, target) != expected.pop(member.name):
-                raise Refused(
-                    f"{member.name} in the archive does not match its hash: build the release again"
-                )
+                raise Refused(f"{member.name} in the archive does not match its hash: build the release again")
     if expected:
         raise Refused(f"the archive lacks {sorted(expected)[0]}: build the release again")
     return manifest
@@ -206,9 +200,7 @@ def check_host(manifest: dict[str, Any], python: str, releases: Releases) -> Non
     except OSError:
         raise Refused(f"{python} is missing on this host: install Python {manifest['python']}") from None
     if minor != manifest["python"]:
-        raise Refused(
-            f"{python} is Python {minor}, release {ident} is for {manifest['python']}: lock one for it"
-        )
+        raise Refused(f"{python} is Python {minor}, release {ident} is for {manifest['python']}: lock one for it")
     if platform.machine() != manifest["arch"]:
         raise Refused(f"this host is {platform.machine()}, release {ident} is for {manifest['arch']}")
     libc = _libc()
@@ -217,9 +209,7 @@ def check_host(manifest: dict[str, Any], python: str, releases: Releases) -> Non
     # Twice: the unpacked wheels and the installed files lie side by side for a moment.
     needed, free = 2 * manifest["installed_bytes"], shutil.disk_usage(releases.folder).free
     if free < needed:
-        raise Refused(
-            f"{releases.folder} has {free >> 20} MiB free, release {ident} needs {needed >> 20} MiB"
-        )
+        raise Refused(f"{releases.folder} has {free >> 20} MiB free, release {ident} needs {needed >> 20} MiB")
 
 
 def _libc() -> str:
@@ -312,9 +302,7 @@ def run(command: list[str], **account: Any) -> str:
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
     }
-    done = subprocess.run(
-        command, check=False, capture_output=True, text=True, env=environment, cwd="/", **account
-    )
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment, cwd="/", **account)
     if done.returncode != 0:
         words = " ".join((done.stderr or done.stdout).split())
         raise Refused(f"{Path(command[0]).name} {command[1]} failed with {done.returncode}: {words[-400:]}")
@@ -337,9 +325,7 @@ def main() -> None:
     )
     ident, archive = module.params["id"], module.params["archive"]
     if not ident or (archive and not module.params["manifest_sha256"]):
-        module.fail_json(
-            msg="release runs through its action plugin: call it as flowerbed.federation.release"
-        )
+        module.fail_json(msg="release runs through its action plugin: call it as flowerbed.federation.release")
     if not _ID.fullmatch(ident):
         module.fail_json(msg=f"id: '{ident}' is no release's id; it looks like 1.41.0-f2ec610341")
     if module.params["keep"] < 1:

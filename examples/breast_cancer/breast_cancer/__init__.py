@@ -1,0 +1,1 @@
+"""A Flower app: is a breast tumour malignant? Hospitals train one model and keep their patients' data."""
