@@ -43,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     create.add_argument("--ssh-key-file", required=True, type=Path, help="public key that may log in as root")
     create.add_argument("--keys-dir", required=True, type=Path, help="folder that receives <name>.pub")
     create.add_argument("--data", default="", help="folder that the host sees as /srv/hospital")
+    create.add_argument("--make-data", action="store_true", help="make that folder if it is missing")
     create.add_argument("--suite", default="bookworm", choices=image.SUITES, help="Debian suite")
 
     for name, text in (
@@ -67,12 +68,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _create(ssh_key_file: Path, keys_dir: Path, data: str, **values: str) -> None:
+def _create(ssh_key_file: Path, keys_dir: Path, data: str, make_data: bool, **values: str) -> None:
     try:
         key = ssh_key_file.read_text().strip()
     except OSError as error:
         raise UsageError(f"ssh-key-file {ssh_key_file} cannot be read: {error.strerror}") from None
-    lab.create(lab.HostSpec(ssh_key=key, keys_dir=str(keys_dir.absolute()), data=data, **values))
+    lab.create(lab.HostSpec(ssh_key=key, keys_dir=str(keys_dir.absolute()), data=data, make_data=make_data, **values))
 
 
 def _list(federation: str | None) -> None:

@@ -3,6 +3,7 @@
 import shutil
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from flowerbed.errors import UsageError
 from flowerbed.lab import disk, image, network, power, spec
@@ -51,6 +52,8 @@ def create(wanted: HostSpec) -> None:
                 spec.check(wanted)  # once more: another host may have taken the address in the meantime
                 network.ensure(federation, wanted.cidr)
                 spec.write(wanted, base)
+            if wanted.data and wanted.make_data:
+                Path(wanted.data).mkdir(parents=True, exist_ok=True)
             disk.prepare(wanted)
             disk.publish_host_key(wanted)
             power.on(wanted, base)
@@ -141,9 +144,7 @@ def hosts(federation: str | None = None) -> list[HostState]:
         cuts = network.cuts(one) if known else {}
         for host in known:
             places = Places(one, host.name)
-            state = HostState(
-                one, host.name, host.address, power.is_on(places), cuts.get(places.interface, "")
-            )
+            state = HostState(one, host.name, host.address, power.is_on(places), cuts.get(places.interface, ""))
             found.append(state)
     return found
 
@@ -161,6 +162,9 @@ def _destroy(places: Places) -> None:
     power.off(places, orderly=True)
     if known is not None:
         known.published_key.unlink(missing_ok=True)
+        if known.data and known.make_data:
+            with suppress(OSError):  # it holds data, which is not the lab's to remove
+                Path(known.data).rmdir()
     with _federation_lock(places.federation):
         if network.exists(places.federation):
             network.restore(places.federation, places.interface)

@@ -31,14 +31,10 @@ def on(spec: HostSpec, image: Path) -> None:
     """
     places = Places(spec.federation, spec.name)
     if not image.is_dir():
-        raise WorkFailed(
-            f"the base image {image} of host {spec.name} is gone: destroy and create the host again"
-        )
+        raise WorkFailed(f"the base image {image} of host {spec.name} is gone: destroy and create the host again")
     root = places.running / "root"
     root.mkdir(parents=True, exist_ok=True)
-    places.running.parent.parent.chmod(
-        0o700
-    )  # other users of this machine have no business in a host's files
+    places.running.parent.parent.chmod(0o700)  # other users of this machine have no business in a host's files
     layers = f"lowerdir={image},upperdir={places.disk / 'upper'},workdir={places.disk / 'work'}"
     with slot(RUN / "starting", STARTS_AT_A_TIME):
         run(["mount", "-t", "overlay", "overlay", "-o", layers, root])
@@ -163,9 +159,7 @@ def _wait_for_ssh(spec: HostSpec, places: Places, console: Path) -> None:
         except OSError:
             time.sleep(0.05)
     said = console.read_text(errors="replace").strip().splitlines() or ["nothing"]
-    raise WorkFailed(
-        f"host {spec.name} of federation {spec.federation} did not start; its console says: {said[-1]}"
-    )
+    raise WorkFailed(f"host {spec.name} of federation {spec.federation} did not start; its console says: {said[-1]}")
 
 
 def _raise_inotify_limit() -> None:

@@ -5,6 +5,7 @@ import json
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from flowerbed.errors import UsageError
 from flowerbed.lab import network
@@ -26,6 +27,7 @@ class HostSpec:
         ssh_key: the public key that may log in as root, one line.
         keys_dir: folder of this machine that receives `<name>.pub`, the public half of the host's SSH key.
         data: folder of this machine that the host sees as /srv/hospital, or "" for an empty one.
+        make_data: make that folder if it is missing, and remove it with the host if it is empty then.
         suite: the Debian suite.
     """
 
@@ -36,6 +38,7 @@ class HostSpec:
     ssh_key: str
     keys_dir: str
     data: str = ""
+    make_data: bool = False
     suite: str = "bookworm"
 
     @property
@@ -105,7 +108,8 @@ def check(spec: HostSpec) -> None:
     reserved = (cidr.network_address, network.gateway_address(cidr), cidr.broadcast_address)
     if address not in cidr or address in reserved:
         raise UsageError(f"address {address} of host {spec.name} is no free host address of network {cidr}")
-    if spec.data and not (Path(spec.data).is_absolute() and Path(spec.data).is_dir()):
+    data = Path(spec.data)
+    if spec.data and not (data.is_absolute() and (data.is_dir() or (spec.make_data and not data.exists()))):
         raise UsageError(f"data {spec.data!r} of host {spec.name} is no folder (give an absolute path)")
     if not _PUBLIC_KEY.fullmatch(spec.ssh_key):
         raise UsageError(f"the SSH key of host {spec.name} is no public key line")
@@ -148,9 +152,9 @@ def known(federation: str, name: str) -> HostSpec:
     return spec
 
 
-def _read(federation: str, name: str) -> dict[str, str]:
+def _read(federation: str, name: str) -> dict[str, Any]:
     try:
-        values: dict[str, str] = json.loads(Places(federation, name).spec_file.read_text())
+        values: dict[str, Any] = json.loads(Places(federation, name).spec_file.read_text())
     except (
         FileNotFoundError,
         json.JSONDecodeError,
