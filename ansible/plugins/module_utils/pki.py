@@ -167,9 +167,7 @@ def _within(network: Network, top: Network) -> bool:
 # The authority -------------------------------------------------------------------------------------------
 
 
-def make_authority(
-    common_name: str, allowed: Permitted, days: int = 3650, now: datetime | None = None
-) -> Authority:
+def make_authority(common_name: str, allowed: Permitted, days: int = 3650, now: datetime | None = None) -> Authority:
     """Make an authority that is valid for `days` and may vouch for `allowed` only."""
     if not allowed:
         raise PkiError("an authority needs a name to vouch for: set permitted_dns or permitted_ip")
@@ -385,9 +383,7 @@ def sign_request(
     return (
         _as_server(_builder(subject, issuer, key, begin, end), key, declared)
         # Names the key that signed, so that a verifier picks the right one of two authorities.
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False
-        )
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False)
         # A TLS server signs its handshake and does nothing else with the key.
         .add_extension(_key_usage(digital_signature=True), critical=True)
         .sign(authority.key, hashes.SHA384())
@@ -414,9 +410,7 @@ def make_loopback(
         )
     subject = _common_name(common_name)
     return (
-        _as_server(
-            _builder(subject, subject, key.public_key(), *_validity(days, now)), key.public_key(), wanted
-        )
+        _as_server(_builder(subject, subject, key.public_key(), *_validity(days, now)), key.public_key(), wanted)
         # No key usage: it signed itself, which a key usage would have to allow, and RFC 5280 keeps that right
         # for authorities; verifiers differ in how strictly they look.
         .sign(key, hashes.SHA256())
@@ -536,8 +530,6 @@ def read_certificate(content: bytes, where: str) -> Certificate:
 def _builder(
     subject: x509.Name, issuer: x509.Name, key: PublicKey, begin: datetime, end: datetime
 ) -> x509.CertificateBuilder:
-    if end <= begin + BACKDATED:
-        raise PkiError("a certificate valid for less than a day is none: set days to 1 or more")
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -550,12 +542,12 @@ def _builder(
 
 
 def _validity(days: int, now: datetime | None) -> tuple[datetime, datetime]:
+    if days < 1:
+        raise PkiError(f"a certificate valid for {days} days is none: set days to 1 or more")
     return _now(now) - BACKDATED, _now(now) + timedelta(days=days)
 
 
-def _key_usage(
-    digital_signature: bool = False, key_cert_sign: bool = False, crl_sign: bool = False
-) -> x509.KeyUsage:
+def _key_usage(digital_signature: bool = False, key_cert_sign: bool = False, crl_sign: bool = False) -> x509.KeyUsage:
     return x509.KeyUsage(
         digital_signature=digital_signature,
         content_commitment=False,

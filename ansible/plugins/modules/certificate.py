@@ -122,9 +122,7 @@ from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.flowerbed.federation.plugins.module_utils import pki
 
 
-def decide(
-    module: AnsibleModule, authority: pki.Certificate | None, current: pki.Certificate | None
-) -> list[str]:
+def decide(module: AnsibleModule, authority: pki.Certificate | None, current: pki.Certificate | None) -> list[str]:
     """Why a certificate must be signed; raises PkiError when the parameters cannot be used."""
     params = module.params
     declared = pki.names(params["dns_names"], params["ip_addresses"])

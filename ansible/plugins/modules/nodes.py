@@ -577,27 +577,26 @@ def fingerprint(line: str) -> str:
     return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
 
 
-def run(module: AnsibleModule, home: Path) -> dict[str, Any]:
-    """Returns the module's result; raises NodesError and Refused."""
-    params = module.params
+def run(params: dict[str, Any], check_mode: bool, home: Path) -> dict[str, Any]:
+    """The module without Ansible: returns its result, raises NodesError and OSError; `home` is for `flwr`."""
     certificates = None if params["insecure"] else params["root_certificates"]
     if not params["insecure"] and not (certificates and Path(certificates).is_file()):
         raise NodesError(f"root_certificates '{certificates or ''}' is no file: set it to the CA's certificate")
     sites = read_sites(params["nodes"])
-    registry = Registry(Flwr(home, params["superlink"], certificates), params, module.check_mode)
+    registry = Registry(Flwr(home, params["superlink"], certificates), params, check_mode)
     try:
         registry.look()
         before = registry.show()
         registry.keep(sites)
+        if registry.outcome.refused:
+            raise NodesError("; ".join(registry.outcome.refused))
+        if params["wait"] and not check_mode:
+            registry.wait([site.name for site in sites if site.key], params["wait"])
     except Refused as error:
         if _UNREACHABLE in str(error):
             raise NodesError(why_unreachable(params["superlink"], certificates)) from None
         raise NodesError(f"the SuperLink at {params['superlink']} refused: {error}") from None
     outcome = registry.outcome
-    if outcome.refused:
-        raise NodesError("; ".join(outcome.refused))
-    if params["wait"] and not module.check_mode:
-        registry.wait([site.name for site in sites if site.key], params["wait"])
     result: dict[str, Any] = {
         "changed": outcome.changed,
         "nodes": {
@@ -652,7 +651,7 @@ def main() -> None:
             home = Path(module.params["home"])
             if module.check_mode:
                 home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            result = run(module, home)
+            result = run(module.params, module.check_mode, home)
     except NodesError as error:
         module.fail_json(msg=str(error))
     except OSError as error:
