@@ -12,11 +12,10 @@ from typing import Any
 
 import pytest
 import testinfra
-from testinfra.host import Host
-
 from flowerbed import inventory
 from flowerbed.federation import Federation
 from flowerbed.paths import INVENTORIES, REPOSITORY
+from testinfra.host import Host
 
 SITES = ["hospital-a", "hospital-b", "hospital-c"]
 EXAMPLE = REPOSITORY / "examples" / "breast_cancer"
@@ -81,9 +80,7 @@ class Standing:
     def set_sites(self, sites: list[str]) -> None:
         """Write the platform's file with these hospitals, one entry each."""
         entries = "\n".join(f'  {site} = {{ labels = {{ region = "north" }} }}' for site in sites)
-        (self.federation.path / "lab.tfvars").write_text(
-            f'network = "{self.network}"\n\nsites = {{\n{entries}\n}}\n'
-        )
+        (self.federation.path / "lab.tfvars").write_text(f'network = "{self.network}"\n\nsites = {{\n{entries}\n}}\n')
 
     network: str = "10.79.0.0/16"
 
@@ -95,9 +92,7 @@ class Standing:
 def make(folder: Path, name: str, sites: list[str], network: str) -> Standing:
     """Copy the lab's federation folder under another name, with its own network and data."""
     path = folder / name
-    shutil.copytree(
-        INVENTORIES / "lab", path, ignore=shutil.ignore_patterns("hosts.json", "secrets", ".state", "data")
-    )
+    shutil.copytree(INVENTORIES / "lab", path, ignore=shutil.ignore_patterns("hosts.json", "secrets", ".state", "data"))
     work = folder / "work"
     work.mkdir()
     standing = Standing(Federation(path), work, network=network)

@@ -1,0 +1,1 @@
+"""What an app can and cannot do at a site."""
