@@ -14,7 +14,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-
 from flowerbed.runs.connection import Connection, Deployed
 from flowerbed.runs.flwr import Control, environment
 
@@ -42,9 +41,11 @@ class LoopbackFederation:
     def start_superlink(self) -> None:
         self._start(
             "superlink",
-            ["flower-superlink", "--port", str(self.port), "--database", str(self.folder / "superlink.db")]
-            + ["--ssl-ca-certfile", "ca.crt", "--ssl-certfile", "server.crt", "--ssl-keyfile", "server.key"]
-            + ["--enable-supernode-auth", "--disable-runtime-dependency-installation"],
+            [
+                *("flower-superlink", "--port", str(self.port), "--database", "superlink.db"),
+                *("--ssl-ca-certfile", "ca.crt", "--ssl-certfile", "server.crt", "--ssl-keyfile", "server.key"),
+                *("--enable-supernode-auth", "--disable-runtime-dependency-installation"),
+            ],
         )
         self._until(lambda: _listens(self.port), "the SuperLink to listen")
 
@@ -61,9 +62,7 @@ class LoopbackFederation:
         key.chmod(0o600)
         public = key.with_suffix(".pub")
         public.write_bytes(
-            private.public_key().public_bytes(
-                serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
-            )
+            private.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
         )
         self.sites[site] = self.control.register(public, site)
 
@@ -71,9 +70,11 @@ class LoopbackFederation:
         partition = list(self.sites).index(site)
         self._start(
             site,
-            ["flower-supernode", "--superlink", f"127.0.0.1:{self.port}", "--root-certificates", "ca.crt"]
-            + ["--auth-supernode-private-key", f"{site}.key", "--port", str(free_port())]
-            + ["--node-config", f"partition-id={partition} num-partitions={len(self.sites)}"],
+            [
+                *("flower-supernode", "--superlink", f"127.0.0.1:{self.port}", "--root-certificates", "ca.crt"),
+                *("--auth-supernode-private-key", f"{site}.key", "--port", str(free_port())),
+                *("--node-config", f"partition-id={partition} num-partitions={len(self.sites)}"),
+            ],
         )
 
     def wait_online(self) -> None:
@@ -108,7 +109,7 @@ class LoopbackFederation:
                 start_new_session=True,
             )
 
-    def _until(self, condition, what: str, seconds: float = 90) -> None:  # noqa: ANN001
+    def _until(self, condition, what: str, seconds: float = 90) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             for name, process in self._processes.items():
@@ -153,9 +154,7 @@ def make_certificates(folder: Path) -> None:
     )
     server = (
         builder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")]), server_key)
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
-        )
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
         .sign(ca_key, hashes.SHA384())
     )

@@ -1,26 +1,13 @@
 """What a run on a real federation promises: the truth about its end, and its results at home."""
 
-import csv
 import json
-import os
-import signal
-import socket
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import pytest
-from loopback import LoopbackFederation
-
-from flowerbed.errors import UsageError, WorkFailed
-from flowerbed.runs import follow, submit_and_follow
-from flowerbed.runs.connection import Connection
-from flowerbed.runs.drive import Event, Reconnecting, RunSubmitted, SitesMissing
-from flowerbed.runs.follow import PhaseStarted, Waiting
+from flowerbed.errors import WorkFailed
+from flowerbed.runs import submit_and_follow
+from flowerbed.runs.drive import Event
 from flowerbed.runs.transfer import receive, send_command
+from loopback import LoopbackFederation
 
 
 class LocalFiles:
@@ -33,9 +20,7 @@ class LocalFiles:
         receive(send_command(path), path, into)
 
 
-def test_a_run_follows_its_overrides_and_comes_home(
-    standing: LoopbackFederation, apps: Path, tmp_path: Path
-) -> None:
+def test_a_run_follows_its_overrides_and_comes_home(standing: LoopbackFederation, apps: Path, tmp_path: Path) -> None:
     events: list[Event] = []
     result = submit_and_follow(
         standing.connection,

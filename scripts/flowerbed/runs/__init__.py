@@ -2,7 +2,8 @@
 
 from flowerbed.runs.app import App, check
 from flowerbed.runs.connection import Connection, Deployed, Remote
-from flowerbed.runs.drive import Event, RunResult, follow, submit_and_follow
+from flowerbed.runs.drive import RunResult, follow, submit_and_follow
+from flowerbed.runs.events import Event
 from flowerbed.runs.flwr import Control, Run, control
 from flowerbed.runs.progress import Progress, metrics_table
 from flowerbed.runs.verdict import Verdict

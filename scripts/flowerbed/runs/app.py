@@ -5,6 +5,7 @@ import hashlib
 import io
 import os
 import re
+import shutil
 import tomllib
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pathspec
 import tomli_w
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
+from pathspec import PathSpec
+from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
 from flowerbed.errors import UsageError
 from flowerbed.runs.flwr import ConfigValue
@@ -34,7 +36,6 @@ _INCLUDED = (
     "**/*.jsonl",
     "/LICENSE",
 )
-_PUBLISHED = (*_INCLUDED, "/.gitignore", "**/.editorconfig", "/LICENSE.md")
 _NEVER_PUBLISHED = (".flwr/**", ".venv/**", "**/__pycache__/**")
 _NEVER_INCLUDED = (
     *(".flwr/**", "**/__pycache__/**", "pyproject.toml", "**/*_test.py", "**/test_*.py"),
@@ -63,6 +64,8 @@ class App:
     fab_bytes: int
     files: Sequence[str]
     """What goes into the FAB."""
+    published: Sequence[str]
+    """What Flower chooses the FAB's files from."""
     left_out: Sequence[str]
     """What stays here: Flower packs code, TOML, YAML, JSON and Markdown alone."""
 
@@ -102,12 +105,24 @@ class App:
                 f"{', '.join(lacking)}; build a release with this app's dependencies and deploy it"
             )
 
+    def copy(self, into: Path) -> Path:
+        """Copy what Flower packs from into `into`/<app's name>, and give that folder; it packs to the same FAB.
+
+        Connections in the app's pyproject.toml stay behind: they are no part of a FAB, and would make `flwr` rewrite
+        the file.
+        """
+        folder = into / self.name
+        for file in self.published:
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self.path / file, folder / file)
+        document = _without_federations(_load(self.path / "pyproject.toml"))
+        (folder / "pyproject.toml").write_text(tomli_w.dumps(document), encoding="utf-8")
+        return folder
+
     def _default(self, key: str) -> ConfigValue:
         if key not in self.config:
             known = ", ".join(sorted(self.config)) or "none"
-            raise UsageError(
-                f"-c {key}: {self.name} has no such setting in [tool.flwr.app.config] (it has: {known})"
-            )
+            raise UsageError(f"-c {key}: {self.name} has no such setting in [tool.flwr.app.config] (it has: {known})")
         return self.config[key]
 
 
@@ -130,24 +145,35 @@ def check(path: Path) -> App:
         raise UsageError(
             f"{toml}: [project] name '{name}' must begin with a letter, then letters, digits and dashes, 32 at most"
         )
-    fab, files, left_out = _pack(path, document)
+    config = _flat(section.get("config", {}), toml)
+    there = _walk(path)
+    published = _published(path, there)
+    files = _packed(published, section, toml)
     _check_code(path, files)
     components = _table(document, toml, "tool", "flwr", "app", "components")
     for component in ("serverapp", "clientapp"):
-        _check_component(
-            path, component, _text(components, component, toml, "tool.flwr.app.components"), files
-        )
+        reference = _text(components, component, toml, "tool.flwr.app.components")
+        _check_component(path, component, reference, files)
+    fab = _fab(path, document, files)
+    ignored = _ignored(path)
     return App(
         path=path,
         name=name,
         publisher=_text(section, "publisher", toml, "tool.flwr.app"),
         version=_text(project, "version", toml, "project"),
-        config=_flat(section.get("config", {}), toml),
+        config=config,
         requirements=_requirements(project, toml),
         fab_hash=hashlib.sha256(fab).hexdigest(),
         fab_bytes=len(fab),
-        files=files,
-        left_out=left_out,
+        files=["pyproject.toml", *files],
+        published=published,
+        left_out=[
+            file
+            for file in there
+            if file not in {*files, "pyproject.toml", ".gitignore"}
+            and not ignored.match_file(file)
+            and not _HIDDEN.search(file)
+        ],
     )
 
 
@@ -183,9 +209,7 @@ def _flat(table: Mapping[str, Any], toml: Path, prefix: str = "") -> dict[str, C
         elif isinstance(value, bool | int | float | str):
             flat[f"{prefix}{key}"] = value
         else:
-            raise UsageError(
-                f"{toml}: {prefix}{key} in [tool.flwr.app.config] must be a boolean, a number or a string"
-            )
+            raise UsageError(f"{toml}: {prefix}{key} in [tool.flwr.app.config] must be a boolean, a number or a string")
     return flat
 
 
@@ -209,9 +233,7 @@ def _check_component(path: Path, component: str, reference: str, files: Sequence
     if there is None:
         raise UsageError(f"{toml}: {component} = '{reference}', but {path / candidates[0]} does not exist")
     if there not in files:
-        raise UsageError(
-            f"{toml}: {component} = '{reference}', but Flower does not pack {there}: rename or move it"
-        )
+        raise UsageError(f"{toml}: {component} = '{reference}', but Flower does not pack {there}: rename or move it")
     tree = ast.parse((path / there).read_bytes())
     root = attribute.split(".")[0]
     if root not in _names(tree):
@@ -227,9 +249,7 @@ def _names(tree: ast.Module) -> set[str]:
                 if isinstance(target, ast.Name):
                     names.add(target.id)
                     if target.id == "__all__" and isinstance(node.value, ast.List | ast.Tuple):
-                        names |= {
-                            str(item.value) for item in node.value.elts if isinstance(item, ast.Constant)
-                        }
+                        names |= {str(item.value) for item in node.value.elts if isinstance(item, ast.Constant)}
     return names
 
 
@@ -244,38 +264,48 @@ def _check_code(path: Path, files: Sequence[str]) -> None:
                 raise UsageError(f"{path / file}: {error}") from None
 
 
-def _pack(path: Path, document: dict[str, Any]) -> tuple[bytes, list[str], list[str]]:
-    """Make the FAB byte for byte as `flwr build` does; also give the packed and the left out files."""
-    toml = path / "pyproject.toml"
-    there = _walk(path)
-    ignore = path / ".gitignore"
-    ignored = _spec(ignore.read_text(encoding="utf-8").splitlines() if ignore.is_file() else [])
+def _published(path: Path, there: list[str]) -> list[str]:
+    """What Flower chooses the FAB's files from: some kinds of files, and never what is ignored or hidden."""
+    ignored, kinds, never = _ignored(path), _spec(_INCLUDED), _spec(_NEVER_PUBLISHED)
     published = [
-        file
-        for file in there
-        if _spec(_PUBLISHED).match_file(file)
-        and not _spec(_NEVER_PUBLISHED).match_file(file)
-        and not ignored.match_file(file)
+        file for file in there if kinds.match_file(file) and not never.match_file(file) and not ignored.match_file(file)
     ]
     if "pyproject.toml" not in published:
-        raise UsageError(f"{ignore} ignores pyproject.toml: without it there is no app")
-    section = document["tool"]["flwr"]["app"]
-    candidates = _narrowed(published, section, toml)
-    files = sorted(
-        file
-        for file in candidates
-        if _spec(_INCLUDED).match_file(file) and not _spec(_NEVER_INCLUDED).match_file(file)
-    )
+        raise UsageError(f"{path / '.gitignore'} ignores pyproject.toml: without it there is no app")
     for file in published:
         if file.count("/") > _MAX_DEPTH:
             raise UsageError(
                 f"{path / file}: lies deeper than {_MAX_DEPTH} folders; move it up, or add it to .gitignore"
             )
+    return published
+
+
+def _packed(published: list[str], section: Mapping[str, Any], toml: Path) -> list[str]:
+    """What goes into the FAB beside pyproject.toml, in the FAB's order."""
+    never = _spec(_NEVER_INCLUDED)
+    files = published
+    for key, keep in (("fab-include", True), ("fab-exclude", False)):
+        if key in section:
+            patterns = _patterns(section[key], key, published, toml)
+            files = [file for file in files if patterns.match_file(file) is keep]
+    return sorted(file for file in files if not never.match_file(file))
+
+
+def _patterns(patterns: object, key: str, published: list[str], toml: Path) -> "PathSpec[Any]":
+    if not isinstance(patterns, list) or not patterns or not all(isinstance(text, str) for text in patterns):
+        raise UsageError(f"{toml}: {key} in [tool.flwr.app] must be a list of patterns, not empty")
+    for pattern in patterns:
+        if not any(_spec([pattern]).match_file(file) for file in published):
+            raise UsageError(f"{toml}: {key} pattern '{pattern}' matches no file that Flower packs")
+    return _spec(patterns)
+
+
+def _fab(path: Path, document: dict[str, Any], files: list[str]) -> bytes:
+    """Make the FAB, byte for byte as `flwr build` does."""
     contents = {"pyproject.toml": tomli_w.dumps(_without_federations(document)).encode()}
     contents |= {file: (path / file).read_bytes() for file in files}
     manifest = "\n".join(
-        f"{file},{hashlib.sha256(content).hexdigest()},{len(content) * 8}"
-        for file, content in contents.items()
+        f"{file},{hashlib.sha256(content).hexdigest()},{len(content) * 8}" for file, content in contents.items()
     )
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -288,12 +318,7 @@ def _pack(path: Path, document: dict[str, Any]) -> tuple[bytes, list[str], list[
             f"{path}: the app packs to {len(fab) / 1e6:.1f} MB, Flower takes {FAB_LIMIT / 1e6:.1f}; "
             f"the largest file is {largest}: leave it out with fab-exclude in [tool.flwr.app]"
         )
-    left_out = [
-        file
-        for file in there
-        if file not in contents and not ignored.match_file(file) and not _HIDDEN.search(file)
-    ]
-    return fab, ["pyproject.toml", *files], left_out
+    return fab
 
 
 def _walk(path: Path) -> list[str]:
@@ -306,32 +331,16 @@ def _walk(path: Path) -> list[str]:
     return sorted(found)
 
 
-def _narrowed(files: list[str], section: Mapping[str, Any], toml: Path) -> list[str]:
-    """Apply the app's own fab-include and fab-exclude."""
-    for key, keep in (("fab-include", True), ("fab-exclude", False)):
-        if key not in section:
-            continue
-        patterns = section[key]
-        if (
-            not isinstance(patterns, list)
-            or not patterns
-            or not all(isinstance(text, str) and text for text in patterns)
-        ):
-            raise UsageError(f"{toml}: {key} in [tool.flwr.app] must be a list of patterns, not empty")
-        for pattern in patterns:
-            if not any(_spec([pattern]).match_file(file) for file in files):
-                raise UsageError(f"{toml}: {key} pattern '{pattern}' matches no file that Flower packs")
-        files = [file for file in files if _spec(patterns).match_file(file) is keep]
-    if "fab-include" in section or "fab-exclude" in section:
-        refused = [file for file in files if not _spec(_INCLUDED).match_file(file)]
-        if refused:
-            raise UsageError(f"{toml}: Flower does not pack {refused[0]}: take it out of fab-include")
-    return files
+def _ignored(path: Path) -> "PathSpec[Any]":
+    try:
+        return _spec((path / ".gitignore").read_text(encoding="utf-8").splitlines())
+    except (OSError, UnicodeDecodeError):
+        return _spec([])
 
 
-def _spec(patterns: Iterable[str]) -> "pathspec.PathSpec[Any]":
+def _spec(patterns: Iterable[str]) -> "PathSpec[Any]":
     kept = [line.strip() for line in patterns if line.strip() and not line.strip().startswith("#")]
-    return pathspec.PathSpec.from_lines("gitwildmatch", kept)
+    return PathSpec.from_lines(GitIgnoreSpecPattern, kept)
 
 
 def _without_federations(document: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+SUPERLINK_NODE = "1"
+"""The SuperLink's own node id."""
+
 
 @dataclass(frozen=True)
 class Connection:
@@ -48,5 +51,10 @@ class Deployed:
     """The folder on the coordinator that the ServerApp knows as FLOWERBED_RESULTS."""
 
     def site(self, node_id: str) -> str:
-        """Name the site with this node id; a node that is not known keeps its id."""
+        """Name the site with this node id; a node that is not known keeps its id.
+
+        The SuperLink itself replies for a node that went offline, and does not say for which.
+        """
+        if node_id == SUPERLINK_NODE:
+            return "a site that went offline"
         return next((name for name, known in self.sites.items() if known == node_id), f"node {node_id}")

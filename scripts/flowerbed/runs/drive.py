@@ -2,60 +2,24 @@
 
 import importlib.metadata
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from flowerbed.errors import WorkFailed
 from flowerbed.runs import app as apps
 from flowerbed.runs import results
-from flowerbed.runs.connection import Connection, Deployed, Remote
+from flowerbed.runs.connection import SUPERLINK_NODE, Connection, Deployed, Remote
+from flowerbed.runs.events import Event, LogLine, OnEvent, Reconnecting, RunEnded, RunSubmitted, SitesMissing
 from flowerbed.runs.flwr import Control, Line, Run, control
-from flowerbed.runs.follow import Follower, LogEvent, Round, Waiting
+from flowerbed.runs.follow import Follower, LogEvent, Round, Waiting, plain
 from flowerbed.runs.verdict import RUNNING, Verdict, decide
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it; the run goes on."""
 _PATIENCE = 120.0
 _RETRY = 5.0
-
-
-@dataclass(frozen=True)
-class RunSubmitted:
-    """The SuperLink took the run."""
-
-    run_id: str
-    app: str
-    federation: str
-
-
-@dataclass(frozen=True)
-class SitesMissing:
-    """The run waits for nodes, and these sites are not online."""
-
-    sites: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Reconnecting:
-    """The log broke off while the run goes on."""
-
-    reason: str
-
-
-@dataclass(frozen=True)
-class RunEnded:
-    """The run is judged; `folder` is where it came home, None when it did not."""
-
-    verdict: Verdict
-    folder: Path | None
-    rounds: tuple[Round, ...]
-    sites: results.SiteMetrics = field(default_factory=dict)
-
-
-Event = LogEvent | RunSubmitted | SitesMissing | Reconnecting | RunEnded
-OnEvent = Callable[[Event], None]
 
 
 @dataclass(frozen=True)
@@ -111,7 +75,7 @@ def submit_and_follow(
     if deployed.packages is not None:
         checked.check_release(deployed.release, deployed.packages)
     with control(connection) as api:
-        run_id = api.submit(checked.path, overrides).run_id
+        run_id = api.submit(checked.copy(api.home), overrides)
         results.remember(
             into,
             results.Submission(
@@ -124,9 +88,9 @@ def submit_and_follow(
                 sites=dict(deployed.sites),
             ),
         )
-        tell(RunSubmitted(run_id, checked.name, deployed.name))
+        tell(RunSubmitted(run_id, checked.name, deployed.name, tuple(checked.left_out)))
         if detach:
-            return RunResult(run_id, Verdict(RUNNING, f"submitted; {_way_back(run_id)}", 0))
+            return RunResult(run_id, Verdict(RUNNING, f"submitted; {_way_back(run_id, deployed)}", 0))
         watch = _Watch(api, remote, deployed, run_id, expected_sites, deadline, tell, into)
         return watch.to_the_end(live=True)
 
@@ -175,7 +139,9 @@ class _Watch:
         try:
             try:
                 for line in self._lines(live):
-                    self._log.append(line.text)
+                    text = plain(line.text)
+                    self._log.append(text)
+                    self._tell(LogLine(text))
                     self._digest(self._follower.feed(line.text, line.at))
             except TimeoutError:
                 stopped_because = self._stop()
@@ -183,18 +149,18 @@ class _Watch:
             run = self._run if self._run is not None else self._api.run(self._run_id)
             return self._bring_home(run, stopped_because)
         except KeyboardInterrupt:
-            reason = f"left going; {_way_back(self._run_id)}"
-            return RunResult(
-                self._run_id, Verdict(RUNNING, reason, INTERRUPTED), rounds=tuple(self._follower.rounds)
-            )
+            left = "left going" if self._run is None else "not brought home"
+            verdict = Verdict(RUNNING, f"{left}; {_way_back(self._run_id, self._deployed)}", INTERRUPTED)
+            return RunResult(self._run_id, verdict, rounds=tuple(self._follower.rounds))
 
     def _lines(self, live: bool) -> Iterator[Line]:
         """The log to the run's end, through as many streams as it takes."""
         seen = 0
         while self._run is None:
             with self._api.log(self._run_id, live=live and not seen) as stream:
+                before = seen
                 for index, line in enumerate(stream.lines(self._deadline)):
-                    if index >= seen:
+                    if index >= seen:  # a stream begins at the log's start again
                         seen = index + 1
                         yield line
                 failure = stream.failure
@@ -204,6 +170,8 @@ class _Watch:
                 self._run = run
             else:
                 self._tell(Reconnecting(failure or "the SuperLink closed the log"))
+                if seen == before:
+                    time.sleep(_RETRY)
 
     def _reach(self) -> Run:
         """Ask for the run's status, and keep asking for a while if the SuperLink does not answer."""
@@ -216,7 +184,7 @@ class _Watch:
                 if self._deadline is not None and now >= self._deadline:
                     raise TimeoutError from None
                 if now >= give_up:
-                    raise WorkFailed(f"{error}; the run may go on: {_way_back(self._run_id)}") from None
+                    raise WorkFailed(f"{error}; the run may go on: {_way_back(self._run_id, self._deployed)}") from None
                 self._tell(Reconnecting(str(error)))
                 time.sleep(_RETRY)
 
@@ -248,35 +216,49 @@ class _Watch:
                 raise
         return waited
 
+    def _say_who_is_lost(self, verdict: Verdict, rounds: tuple[Round, ...]) -> Verdict:
+        """Add which sites are offline, when the SuperLink replied in the name of one."""
+        errors = [error for round_ in rounds for phase in round_.phases for error in phase.errors]
+        if not any(error.node_id == SUPERLINK_NODE for error in errors):
+            return verdict
+        missing = self._missing()
+        return replace(verdict, reason=f"{verdict.reason}; offline now: {', '.join(missing)}") if missing else verdict
+
     def _bring_home(self, run: Run, stopped_because: str | None) -> RunResult:
         rounds = tuple(self._follower.rounds)
-        verdict = decide(
-            run.status,
-            run.details,
-            rounds,
-            planned=self._follower.planned,
-            error=self._follower.error,
-            expected_sites=self._expected_sites,
-            stopped_because=stopped_because,
-            name_of=self._deployed.site,
-        )
-        folder, record = results.write(
-            self._into,
-            run,
-            verdict,
-            rounds,
-            self._log,
-            deployed=self._deployed,
-            submission=results.recall(self._into, self._run_id),
-            fetch=lambda into: self._remote.fetch(f"{self._deployed.results}/{self._run_id}", into),
-        )
+        folder = results.home(self._into, run)
+        if folder is not None:
+            verdict = results.verdict_of(folder)
+        else:
+            verdict = decide(
+                run.status,
+                run.details,
+                rounds,
+                planned=self._follower.planned,
+                error=self._follower.error,
+                expected_sites=self._expected_sites,
+                stopped_because=stopped_because,
+                name_of=self._deployed.site,
+            )
+            verdict = self._say_who_is_lost(verdict, rounds)
+            folder, verdict = results.write(
+                self._into,
+                run,
+                verdict,
+                rounds,
+                self._log,
+                deployed=self._deployed,
+                submission=results.recall(self._into, self._run_id),
+                fetch=lambda into: self._remote.fetch(f"{self._deployed.results}/{self._run_id}", into),
+            )
         sites = results.site_metrics(folder / "files" / "metrics.json", self._deployed)
         self._tell(RunEnded(verdict, folder, rounds, sites))
-        return RunResult(self._run_id, verdict, folder, rounds, record)
+        return RunResult(self._run_id, verdict, folder, rounds, results.read(folder))
 
 
-def _way_back(run_id: str) -> str:
-    return f"`flowerbed logs {run_id}` follows it, `flowerbed stop {run_id}` stops it"
+def _way_back(run_id: str, deployed: Deployed) -> str:
+    where = f"{run_id} --federation {deployed.name}"
+    return f"`flowerbed logs {where}` follows it, `flowerbed stop {where}` stops it"
 
 
 def _ignore(_: Event) -> None:

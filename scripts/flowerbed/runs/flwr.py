@@ -34,15 +34,6 @@ _SILENCE = 0.25
 
 
 @dataclass(frozen=True)
-class Submitted:
-    """A run that the SuperLink took."""
-
-    run_id: str
-    fab_hash: str
-    """The first eight digits of the FAB's sha256, as `flwr run` prints it."""
-
-
-@dataclass(frozen=True)
 class Run:
     """A run as the SuperLink knows it; times are UTC, None: not yet."""
 
@@ -97,32 +88,28 @@ class Control:
         self.connection = connection
         write_config(home, connection)
 
-    def submit(self, app: Path, config: Mapping[str, ConfigValue]) -> Submitted:
-        """Pack the app's folder and start a run of it; `config` overrides the app's run config.
+    def submit(self, app: Path, config: Mapping[str, ConfigValue]) -> str:
+        """Pack the app's folder, start a run of it, and give the run's id; `config` overrides the run config.
 
-        Raises WorkFailed with Flower's own reason when the SuperLink refuses.
+        Flower may rewrite the pyproject.toml of an older app: `app` should be a copy. Raises WorkFailed with Flower's
+        own reason when the SuperLink refuses.
         """
         command = ["run", str(app), CONNECTION_NAME]
         if config:
             overrides = self.home / "run-config.toml"
             overrides.write_text(tomli_w.dumps(_nested(config)), encoding="utf-8")
             command += ["--run-config", str(overrides)]
-        answer = self._json(command, f"submit {app.name}")
-        return Submitted(run_id=str(answer["run-id"]), fab_hash=str(answer.get("fab-hash", "")))
+        return str(self._json(command, f"submit {app.name}")["run-id"])
 
     def runs(self, limit: int | None = None) -> list[Run]:
         """List the newest runs first, `limit` at most."""
-        answer = self._json(
-            ["list", CONNECTION_NAME, *(["--limit", str(limit)] if limit else [])], "list the runs"
-        )
+        answer = self._json(["list", CONNECTION_NAME, *(["--limit", str(limit)] if limit else [])], "list the runs")
         return [_run(entry) for entry in answer["runs"]]
 
     def run(self, run_id: str) -> Run:
         """Look one run up; UsageError when the SuperLink does not know it."""
         return _run(
-            self._json(["list", CONNECTION_NAME, "--run-id", checked(run_id)], f"look up run {run_id}")[
-                "runs"
-            ][0]
+            self._json(["list", CONNECTION_NAME, "--run-id", checked(run_id)], f"look up run {run_id}")["runs"][0]
         )
 
     def stop(self, run_id: str) -> None:
@@ -136,9 +123,8 @@ class Control:
 
     def register(self, public_key: Path, name: str) -> str:
         """Register a SuperNode by its public key and return its node id."""
-        answer = self._json(
-            ["supernode", "register", str(public_key), CONNECTION_NAME, "--name", name], f"register {name}"
-        )
+        key = str(public_key.resolve())
+        answer = self._json(["supernode", "register", key, CONNECTION_NAME, "--name", name], f"register {name}")
         return str(answer["node-id"])
 
     def log(self, run_id: str, *, live: bool = False) -> "LogStream":
@@ -148,6 +134,7 @@ class Control:
         """
         process = subprocess.Popen(
             [flwr_command(), "log", checked(run_id), CONNECTION_NAME, "--stream"],
+            cwd=self.home,
             env=environment(self.home),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -159,6 +146,7 @@ class Control:
     def _json(self, command: list[str], purpose: str) -> dict[str, Any]:
         done = subprocess.run(
             [flwr_command(), *command, "--format", "json"],
+            cwd=self.home,  # elsewhere a folder named like the connection would be taken for an app
             env=environment(self.home),
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -261,13 +249,9 @@ def write_config(home: Path, connection: Connection) -> None:
 
 def environment(home: Path) -> dict[str, str]:
     """The environment of a `flwr` process: its home, no calls to anyone, plain and unbuffered output."""
-    inherited = {
-        key: value for key, value in os.environ.items() if key not in ("FORCE_COLOR", "FLWR_LOG_LEVEL")
-    }
+    inherited = {key: value for key, value in os.environ.items() if key not in ("FORCE_COLOR", "FLWR_LOG_LEVEL")}
     here = str(Path(sys.executable).parent)
-    direct = ",".join(
-        filter(None, ["127.0.0.1,localhost", os.environ.get("no_proxy", os.environ.get("NO_PROXY"))])
-    )
+    direct = ",".join(filter(None, ["127.0.0.1,localhost", os.environ.get("no_proxy", os.environ.get("NO_PROXY"))]))
     return inherited | {
         "PATH": os.pathsep.join([here, os.environ.get("PATH", os.defpath)]),
         "FLWR_HOME": str(home),
@@ -310,17 +294,15 @@ def parse_answer(stdout: str, stderr: str, purpose: str, address: str) -> dict[s
         return answer
     message = _one_line(str(answer.get("error-message", "") if isinstance(answer, dict) else answer))
     if _UNREACHABLE in message:
-        raise WorkFailed(
-            f"cannot {purpose}: the SuperLink does not answer on {address}; is the coordinator up?"
-        )
-    if "not found" in message and "run" in purpose:
+        raise WorkFailed(f"cannot {purpose}: the SuperLink does not answer on {address}; is the coordinator up?")
+    if "Run ID not found" in message:
         raise UsageError(f"cannot {purpose}: the federation has no such run; `flowerbed runs` lists them")
     raise WorkFailed(f"cannot {purpose}: {message or 'flwr gave no reason'}")
 
 
 def _one_line(text: str) -> str:
     lines = (line.strip(" │╭╰─╮╯") for line in text.splitlines())
-    kept = (line for line in lines if line and not line.startswith((_PREAMBLE, "Error")))
+    kept = (line for line in lines if line and not line.startswith(_PREAMBLE) and line not in ("Error", "Error:"))
     return " ".join(kept)[:500]
 
 

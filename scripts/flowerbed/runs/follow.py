@@ -13,13 +13,10 @@ MetricValue = int | float | list[int] | list[float]
 Metrics = dict[str, MetricValue]
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
-_LEVEL = re.compile(
-    r"(DEBUG|INFO|WARNING|ERROR|CRITICAL)\s*(?:\d{4}-\d\d-\d\d [\d:,]+)?\s*:\s{0,9}(.*)", re.DOTALL
-)
+_LEVEL = re.compile(r"(DEBUG|INFO|WARNING|ERROR|CRITICAL)\s*(?:\d{4}-\d\d-\d\d [\d:,]+)?\s*:\s{0,9}(.*)", re.DOTALL)
+_COLOURED = re.compile(r"(?=\x1b\[9\dm(?:DEBUG|INFO|WARNING|ERROR|CRITICAL) )")
 _ROUND = re.compile(r"\[ROUND (\d+)(?:/(\d+))?\]")
-_SAMPLED = re.compile(
-    r"configure_(train|fit|evaluate): (?:strategy )?sampled (\d+) \w+ \(out of (\d+)\)", re.I
-)
+_SAMPLED = re.compile(r"configure_(train|fit|evaluate): (?:strategy )?sampled (\d+) \w+ \(out of (\d+)\)", re.I)
 _RECEIVED = re.compile(r"aggregate_(train|fit|evaluate): received (\d+) results and (\d+) failures", re.I)
 _REPLY_ERROR = re.compile(r"\s*(?:> )?Received error in reply from node (-?\d+): (.*)", re.DOTALL)
 _AGGREGATED = re.compile(r"\s*└──> Aggregated MetricRecord: (\{.*\})")
@@ -28,6 +25,15 @@ _INITIAL_METRICS = re.compile(r"Initial global evaluation results: (\{.*\})")
 _WAITING = re.compile(r"Waiting for nodes to connect: (\d+) connected \(minimum required: (\d+)\)")
 _EXCEPTION = re.compile(r"\w+App raised an exception")
 _CLIENT_EXCEPTION = re.compile(r"<class '(?:[\w.]*\.)?(\w+)'>:<(['\"]?)(.*?)\2>", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class ReplyError:
+    """A reply that is an error."""
+
+    node_id: str
+    """Who sent it: the site's node, or the SuperLink's own for a node that went offline."""
+    reason: str
 
 
 @dataclass
@@ -44,8 +50,7 @@ class Phase:
     failures: int | None = None
     metrics: Metrics = field(default_factory=dict)
     """Aggregated over the sites, as the strategy does it."""
-    errors: dict[str, str] = field(default_factory=dict)
-    """Node id to the reason that the node gave."""
+    errors: list[ReplyError] = field(default_factory=list)
     began: float | None = None
     ended: float | None = None
     """Seconds of the monotonic clock."""
@@ -137,22 +142,23 @@ class Follower:
         self.error: str | None = None
         self._open: Phase | None = None
         self._entry: list[str] = []
-        self._level = ""
 
     def feed(self, line: str, at: float | None = None) -> Iterator[LogEvent]:
         """Take a line that came `at` seconds of the monotonic clock (None: before we looked), give what it tells.
 
         An entry may span lines (a traceback does): what needs all of it is told with the line after it.
         """
-        text = plain(line)
-        start = _LEVEL.fullmatch(text)
-        if start is None:
-            self._entry.append(text)
-            return
-        yield from self._end_entry()
-        self._level, message = start[1], start[2]
-        self._entry = [message]
-        yield from self._read(message, at)
+        for part in _COLOURED.split(line):  # what a progress bar left without an end may stand before it
+            text = plain(part)
+            start = _LEVEL.fullmatch(text)
+            if start is not None:
+                yield from self._end_entry()
+                message = start[2]
+                if _REPLY_ERROR.match(message) or (start[1] == "ERROR" and _EXCEPTION.match(message)):
+                    self._entry = [message]
+                yield from self._read(message, at)
+            elif self._entry:
+                self._entry.append(text)
 
     def finish(self) -> Iterator[LogEvent]:
         """The log has ended: close what is open."""
@@ -230,8 +236,8 @@ class Follower:
             return
         if found := _REPLY_ERROR.fullmatch("\n".join(entry).rstrip()):
             if self._open is not None:
-                self._open.errors[found[1]] = reason(found[2])
-        elif self._level == "ERROR" and _EXCEPTION.match(entry[0]) and self.error is None:
+                self._open.errors.append(ReplyError(found[1], reason(found[2])))
+        elif self.error is None:
             self.error = _raised(entry[1:])
             yield AppError(self.error)
 
@@ -245,7 +251,7 @@ def metrics(text: str) -> Metrics:
     """Read a printed MetricRecord; what is not a number or a list of numbers is left out."""
     try:
         tree = ast.parse(text, mode="eval").body
-    except SyntaxError:
+    except (SyntaxError, ValueError):
         return {}
     if not isinstance(tree, ast.Dict):
         return {}
@@ -293,11 +299,7 @@ def _kind(word: str) -> str:
 
 def _raised(trace: list[str]) -> str:
     """The exception's own line: the first one after the frames of the last traceback."""
-    starts = [
-        index for index, text in enumerate(trace) if text.startswith("Traceback (most recent call last)")
-    ]
+    starts = [index for index, text in enumerate(trace) if text.startswith("Traceback (most recent call last)")]
     after = trace[starts[-1] + 1 :] if starts else trace
-    raised = next(
-        (text for text in after if text and not text.startswith(" ")), "an exception without a message"
-    )
+    raised = next((text for text in after if text and not text.startswith(" ")), "an exception without a message")
     return raised.strip()[:500]

@@ -1,5 +1,6 @@
 """Shows a run as it goes: one live line per round in a terminal, one plain line per phase elsewhere."""
 
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
@@ -9,7 +10,8 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from flowerbed.runs import drive
+from flowerbed.runs.connection import SUPERLINK_NODE
+from flowerbed.runs.events import Event, LogLine, Reconnecting, RunEnded, RunSubmitted, SitesMissing
 from flowerbed.runs.follow import (
     AppError,
     Metrics,
@@ -33,10 +35,11 @@ class Progress:
     Everything goes to `console`: give one on standard error where standard output is for data.
     """
 
-    def __init__(self, console: Console, site_names: dict[str, str] | None = None) -> None:
-        """`site_names` gives a site's name for a node id."""
+    def __init__(self, console: Console, site_names: Mapping[str, str] | None = None, *, verbose: bool = False) -> None:
+        """`site_names` gives a site's name for a node id; `verbose` shows the ServerApp's log as well."""
         self._console = console
-        self._names = site_names or {}
+        self._names = {SUPERLINK_NODE: "a site that went offline", **(site_names or {})}
+        self._verbose = verbose
         self._planned: int | None = None
         self._round: Round | None = None
         self._live: Live | None = None
@@ -55,17 +58,22 @@ class Progress:
         if self._live is not None:
             self._live.stop()
 
-    def __call__(self, event: drive.Event) -> None:
+    def __call__(self, event: Event) -> None:
         """Show one event."""
         match event:
-            case drive.RunSubmitted():
+            case RunSubmitted():
                 self._say(Text(f"run {event.run_id}: {event.app} on {event.federation}"))
+                if event.left_out:
+                    more = " …" if len(event.left_out) > _SHOWN else ""
+                    files = ", ".join(event.left_out[:_SHOWN]) + more
+                    self._say(Text(f"not sent, Flower packs code and settings alone: {files}", "dim"))
                 self._now(Text("starting"))
+            case LogLine():
+                if self._verbose:
+                    self._say(Text(event.text, "dim"))
             case Waiting():
-                self._say_or_show(
-                    Text(f"waiting for nodes: {event.online} online, {event.needed} needed", "yellow")
-                )
-            case drive.SitesMissing():
+                self._say_or_show(Text(f"waiting for nodes: {event.online} online, {event.needed} needed", "yellow"))
+            case SitesMissing():
                 self._say(Text(f"not online: {', '.join(event.sites)}", "yellow"))
             case RoundStarted():
                 self._end_round()
@@ -75,11 +83,11 @@ class Progress:
                 self._phase(event)
             case ServerEvaluated():
                 self._say(_line(f"{self._title(event.round.number)} server", _measured(event.round.server)))
-            case drive.Reconnecting():
+            case Reconnecting():
                 self._say(Text(f"the log broke off, reconnecting: {event.reason}", "yellow"))
             case AppError():
                 self._say(Text(f"the ServerApp failed: {event.text}", "red"))
-            case drive.RunEnded():
+            case RunEnded():
                 self._end(event)
 
     def _phase(self, event: PhaseStarted | PhaseDone) -> None:
@@ -96,7 +104,7 @@ class Progress:
             self._say(self._round_line(self._round))
         self._round = None
 
-    def _end(self, event: "drive.RunEnded") -> None:
+    def _end(self, event: RunEnded) -> None:
         self._end_round()
         if self._live is not None:
             self._live.stop()
@@ -105,14 +113,11 @@ class Progress:
             self._console.print(table)
         colour = {COMPLETED: "green", RUNNING: "blue"}.get(event.verdict.status, "red")
         self._say(Text.assemble((event.verdict.status, f"bold {colour}"), f": {event.verdict.reason}"))
-        if event.folder is not None:
-            self._say(Text(f"results: {event.folder}"))
+        self._say(Text(f"results: {event.folder}"))
 
     def _round_line(self, round_: Round) -> Text:
         parts: list[Text] = [Text(self._title(round_.number))]
-        parts += [
-            Text.assemble((phase.kind, "bold"), " ", self._phase_text(phase)) for phase in round_.phases
-        ]
+        parts += [Text.assemble((phase.kind, "bold"), " ", self._phase_text(phase)) for phase in round_.phases]
         return Text("  ").join(parts)
 
     def _phase_text(self, phase: Phase) -> Text:
@@ -121,8 +126,8 @@ class Progress:
         expected = phase.sampled if phase.sampled is not None else phase.results + (phase.failures or 0)
         good = phase.results >= expected and not phase.failures
         text = Text.assemble((f"{phase.results}/{expected}", "green" if good else "red"))
-        for node, reason in phase.errors.items():
-            text.append(f" {self._names.get(node, f'node {node}')} failed: {reason}", "red")
+        for error in phase.errors:
+            text.append(f" {self._names.get(error.node_id, f'node {error.node_id}')} failed: {error.reason}", "red")
         measured = _measured(phase.metrics)
         return Text.assemble(text, f" {measured}") if measured else text
 
@@ -157,9 +162,7 @@ def metrics_table(rounds: "tuple[Round, ...]", sites: SiteMetrics) -> list[Table
             table.add_column(f"{kind} {name}", justify="right")
         for round_ in rounds:
             values = {phase.kind: phase.metrics for phase in round_.phases} | {"server": round_.server}
-            table.add_row(
-                str(round_.number), *(_number(values.get(kind, {}).get(name)) for kind, name in columns)
-            )
+            table.add_row(str(round_.number), *(_number(values.get(kind, {}).get(name)) for kind, name in columns))
         tables.append(table)
     if sites:
         last = max(sites)

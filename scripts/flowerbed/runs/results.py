@@ -15,8 +15,8 @@ from typing import Any
 from flowerbed.errors import FlowerbedError
 from flowerbed.runs.connection import Deployed
 from flowerbed.runs.flwr import ConfigValue, Run
-from flowerbed.runs.follow import Metrics, Phase, Round
-from flowerbed.runs.verdict import Verdict
+from flowerbed.runs.follow import Phase, Round
+from flowerbed.runs.verdict import Verdict, without_files
 
 SCHEMA = 1
 SiteMetrics = dict[int, dict[str, dict[str, dict[str, Any]]]]
@@ -55,15 +55,27 @@ def recall(into: Path, run_id: str) -> Submission | None:
 def home(into: Path, run: Run) -> Path | None:
     """The folder of a run that is home already, with its files; None: it is not."""
     for folder in _folders(into, run):
+        if not folder.exists():
+            return None
         try:
-            record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
-            if not folder.exists():
-                return None
+            there = read(folder)
+        except (OSError, json.JSONDecodeError):
             continue
-        if record.get("run_id") == run.run_id and record.get("files_error") is None:
+        if there.get("run_id") == run.run_id and there.get("files_error") is None:
             return folder
     return None
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """What a run's run.json holds."""
+    there: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    return there
+
+
+def verdict_of(folder: Path) -> Verdict:
+    """The verdict that stands in a run's folder."""
+    there = read(folder)
+    return Verdict(there["status"], there["reason"], there["exit_code"])
 
 
 def write(
@@ -76,24 +88,24 @@ def write(
     deployed: Deployed,
     submission: Submission | None,
     fetch: Callable[[Path], None],
-) -> tuple[Path, dict[str, Any]]:
+) -> tuple[Path, Verdict]:
     """Write the run's folder under `into` and point `into`/latest to it.
 
-    `fetch` fills a folder with what the ServerApp wrote. When it fails, everything else still comes home, and
-    `files_error` in the record says why. Gives the folder, which no run had before, and what its run.json holds.
+    `fetch` fills a folder with what the ServerApp wrote. When it fails, everything else still comes home, but the
+    run counts as incomplete. Gives the folder, which no run had before, and the verdict that stands in it.
     """
     date = _started(run).strftime("%Y-%m-%d")
     (into / date).mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=".arriving-", dir=into / date))
     try:
         files_error = _fetch(fetch, draft / "files")
+        if files_error is not None:
+            verdict = without_files(verdict, files_error)
         sites = site_metrics(draft / "files" / "metrics.json", deployed)
         details = record(run, verdict, rounds, sites, deployed=deployed, submission=submission)
         details["files_error"] = files_error
         details["files"] = sorted(
-            file.relative_to(draft / "files").as_posix()
-            for file in (draft / "files").rglob("*")
-            if file.is_file()
+            file.relative_to(draft / "files").as_posix() for file in (draft / "files").rglob("*") if file.is_file()
         )
         _write_json(draft / "run.json", details)
         _write_json(draft / "metrics.json", {"run_id": run.run_id, "rounds": _metrics(rounds, sites)})
@@ -107,7 +119,7 @@ def write(
     _point(into / "latest", folder)
     if files_error is None:
         _submission_file(into, run.run_id).unlink(missing_ok=True)
-    return folder, details
+    return folder, verdict
 
 
 def record(
@@ -158,9 +170,7 @@ def site_metrics(file: Path, deployed: Deployed) -> SiteMetrics:
         entries = json.loads(file.read_text(encoding="utf-8"))["rounds"]
         for entry in entries:
             sites = {
-                deployed.site(str(node)): {
-                    str(name): value for name, value in values.items() if _is_metric(value)
-                }
+                deployed.site(str(node)): {str(name): value for name, value in values.items() if _is_metric(value)}
                 for node, values in entry.get("sites", {}).items()
             }
             found.setdefault(int(entry["round"]), {})[str(entry.get("phase", "evaluate"))] = sites
@@ -196,7 +206,7 @@ def _phase(phase: Phase, deployed: Deployed) -> dict[str, Any]:
         "missing": phase.missing,
         "seconds": None if phase.seconds is None else round(phase.seconds, 1),
         "metrics": _finite(phase.metrics),
-        "errors": {deployed.site(node): reason for node, reason in phase.errors.items()},
+        "errors": [{"site": deployed.site(error.node_id), "reason": error.reason} for error in phase.errors],
     }
 
 
@@ -232,9 +242,7 @@ def _write_csv(file: Path, rounds: Sequence[Round], sites: SiteMetrics) -> None:
 def _with_site_rounds(rounds: Sequence[Round], sites: SiteMetrics) -> list[Round]:
     """The log's rounds, and those that only the app's own file knows."""
     known = {round_.number for round_ in rounds}
-    return sorted(
-        [*rounds, *(Round(number) for number in sites if number not in known)], key=lambda each: each.number
-    )
+    return sorted([*rounds, *(Round(number) for number in sites if number not in known)], key=lambda each: each.number)
 
 
 def _is_metric(value: object) -> bool:
@@ -290,23 +298,8 @@ def _submission_file(into: Path, run_id: str) -> Path:
 
 
 def _write_json(file: Path, document: Mapping[str, Any]) -> None:
-    file.write_text(
-        json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
-    )
+    file.write_text(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _iso(time: datetime | None) -> str | None:
     return time.isoformat() if time else None
-
-
-__all__ = [
-    "Metrics",
-    "SiteMetrics",
-    "Submission",
-    "home",
-    "recall",
-    "record",
-    "remember",
-    "site_metrics",
-    "write",
-]

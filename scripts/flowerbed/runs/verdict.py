@@ -53,6 +53,12 @@ def decide(
     return Verdict(FAILED if nobody else INCOMPLETE, faults[0] + more, 1)
 
 
+def without_files(verdict: Verdict, why: str) -> Verdict:
+    """The same verdict when the ServerApp's files did not come home: nothing is complete without them."""
+    status = INCOMPLETE if verdict.status == COMPLETED else verdict.status
+    return Verdict(status, f"{verdict.reason}; its files did not come home: {why}", verdict.exit_code or 1)
+
+
 def _faults(
     rounds: Sequence[Round], planned: int | None, expected_sites: int | None, name_of: Callable[[str], str]
 ) -> list[str]:
@@ -79,7 +85,7 @@ def replies(phase: Phase) -> str:
 
 
 def _why(phase: Phase, name_of: Callable[[str], str]) -> str:
-    why = [f"{name_of(node)} failed with {reason}" for node, reason in phase.errors.items()]
+    why = [f"{name_of(error.node_id)} failed with {error.reason}" for error in phase.errors]
     if phase.missing:
         why.append(f"{phase.missing} did not reply in time")
     return f" ({'; '.join(why)})" if why else ""

@@ -22,9 +22,7 @@ class KeepSites(FedAvg):
         """Keep the replies by node id, then aggregate them."""
         replies = list(replies)
         sites = {
-            str(reply.metadata.src_node_id): dict(reply.content["metrics"])
-            for reply in replies
-            if reply.has_content()
+            str(reply.metadata.src_node_id): dict(reply.content["metrics"]) for reply in replies if reply.has_content()
         }
         self.rounds.append({"round": server_round, "sites": sites})
         return super().aggregate_evaluate(server_round, replies)
@@ -48,9 +46,15 @@ def main(grid: Grid, context: Context) -> None:
         initial_arrays=ArrayRecord([np.zeros(3)]),
         num_rounds=int(config["num-server-rounds"]),
         timeout=float(config["reply-timeout"]),
+        evaluate_fn=_measure if config["server-evaluate"] else None,
     )
     folder = Path(os.environ["FLOWERBED_RESULTS"]) / str(context.run_id)
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     (folder / "metrics.json").write_text(json.dumps({"rounds": strategy.rounds}))
     if result.arrays:
         np.save(folder / "checkpoints" / "final.npy", result.arrays.to_numpy_ndarrays()[0])
+
+
+def _measure(_: int, arrays: ArrayRecord) -> MetricRecord:
+    """Evaluate the global model where the server is."""
+    return MetricRecord({"size": float(np.abs(arrays.to_numpy_ndarrays()[0]).sum())})
