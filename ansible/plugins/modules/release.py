@@ -334,14 +334,17 @@ def main() -> None:
     releases = Releases(Path(module.params["root"]))
     if module.check_mode:
         module.exit_json(**_apply(module, releases, ident, archive))
-    releases.folder.mkdir(parents=True, exist_ok=True)
-    with (releases.folder / ".lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        try:
+    try:
+        releases.folder.mkdir(parents=True, exist_ok=True)
+        with (releases.folder / ".lock").open("w") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
             result = _apply(module, releases, ident, archive)
-        except (Refused, OSError, tarfile.TarError, zipfile.BadZipFile, ValueError, KeyError) as error:
-            reason = str(error) if isinstance(error, Refused) else f"{type(error).__name__}: {error}"
-            module.fail_json(msg=f"release {ident}: {reason}")
+    except PermissionError as error:
+        module.fail_json(msg=f"root: {error.filename} cannot be written: run this task with become")
+    except Refused as error:
+        module.fail_json(msg=f"release {ident}: {error}")
+    except (OSError, tarfile.TarError, zipfile.BadZipFile, ValueError, KeyError) as error:
+        module.fail_json(msg=f"release {ident}: {type(error).__name__}: {error}")
     module.exit_json(**result)
 
 
