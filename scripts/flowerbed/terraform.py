@@ -13,6 +13,8 @@ import python_terraform  # type: ignore[import-untyped]
 
 from flowerbed.errors import EnvironmentLacks, FlowerbedError, UsageError, WorkFailed
 
+python_terraform.log.warn = python_terraform.log.warning  # the library calls it by a name that Python deprecates
+
 _UNKNOWN_VARIABLE = "Value for undeclared variable"  # Terraform only warns, and the setting would be lost
 # Summaries of errors that the user's values cause; all others come from the work itself.
 _WRONG_VALUES = ("variable", "precondition", "Invalid value", "Unsupported argument", "Argument or block")
@@ -121,7 +123,7 @@ class Terraform:
         return self._state / "plan"
 
     def _refuse_unknown_keys(self) -> None:
-        """Terraform drops a key that an object's type lacks without a word: compare what was given with what it kept."""
+        """Refuse keys that an object's type lacks: Terraform drops them without a word."""
         code, out, _ = self._program.cmd("show", str(self._plan_file), json=python_terraform.IsFlagged)
         given = {name: item.get("value") for name, item in json.loads(out)["variables"].items()} if code == 0 else {}
         names = [name for name, value in given.items() if isinstance(value, dict)]

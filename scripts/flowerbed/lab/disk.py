@@ -3,6 +3,7 @@
 import uuid
 from pathlib import Path
 
+from flowerbed.errors import UsageError
 from flowerbed.lab.spec import HostSpec, Places
 from flowerbed.lab.system import run
 
@@ -34,10 +35,14 @@ def publish_host_key(spec: HostSpec) -> None:
     """Write the public half of the host's SSH key (type and key, no comment) where the operator reads it."""
     public = Places(spec.federation, spec.name).disk / "upper" / f"{_HOST_KEY}.pub"
     target = spec.published_key
-    target.parent.mkdir(parents=True, exist_ok=True)
+    line = " ".join(public.read_text().split()[:2]) + "\n"
     partial = target.with_name(f".{target.name}.partial")
-    partial.write_text(" ".join(public.read_text().split()[:2]) + "\n")
-    partial.replace(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(line)
+        partial.replace(target)
+    except OSError as error:
+        raise UsageError(f"keys-dir {target.parent} cannot be written: {error.strerror}") from None
 
 
 def _write(path: Path, text: str, mode: int = 0o644) -> None:

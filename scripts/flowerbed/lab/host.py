@@ -161,7 +161,8 @@ def _destroy(places: Places) -> None:
     known = spec.read(places.federation, places.name)
     power.off(places, orderly=True)
     if known is not None:
-        known.published_key.unlink(missing_ok=True)
+        with suppress(OSError):  # its folder may be gone
+            known.published_key.unlink()
         if known.data and known.make_data:
             with suppress(OSError):  # it holds data, which is not the lab's to remove
                 Path(known.data).rmdir()

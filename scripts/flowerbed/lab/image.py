@@ -11,6 +11,7 @@ from pathlib import Path
 from flowerbed.errors import EnvironmentLacks, UsageError, WorkFailed
 from flowerbed.lab.system import CACHE, locked, preflight
 
+ETC_APT = Path("/etc/apt")
 SUITES = ("bookworm", "trixie")
 
 PACKAGES = (
@@ -104,10 +105,15 @@ _ACQUIRE_SETTINGS = re.compile(
 )
 
 
-def ensure(suite: str = "bookworm") -> Path:
+def ensure(suite: str = "bookworm", cache: Path = CACHE, etc_apt: Path = ETC_APT) -> Path:
     """Return the base image's folder; build it first if this recipe was never built here (about a minute).
 
     It comes from this machine's own apt sources, and is complete or absent: a broken build leaves nothing.
+
+    Args:
+        suite: the Debian suite.
+        cache: folder that keeps the images.
+        etc_apt: folder of apt's configuration.
 
     Raises:
         UsageError: the suite is not supported.
@@ -116,16 +122,16 @@ def ensure(suite: str = "bookworm") -> Path:
     """
     if suite not in SUITES:
         raise UsageError(f"suite {suite!r} is unknown: use one of {', '.join(SUITES)}")
-    image = CACHE / f"{suite}-{_recipe_hash(suite)}"
+    image = cache / f"{suite}-{_recipe_hash(suite)}"
     if image.is_dir():
         return image
     preflight()
-    with locked(CACHE / f"{suite}.lock"):
+    with locked(cache / f"{suite}.lock"):
         if not image.is_dir():
-            partial = CACHE / f".{suite}.partial"
+            partial = cache / f".{suite}.partial"
             shutil.rmtree(partial, ignore_errors=True)
             try:
-                _build(partial, suite)
+                _build(partial, suite, apt_sources(suite, etc_apt))
                 partial.rename(image)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
@@ -137,7 +143,7 @@ def _recipe_hash(suite: str) -> str:
     return hashlib.sha256(recipe.encode()).hexdigest()[:12]
 
 
-def _build(target: Path, suite: str) -> None:
+def _build(target: Path, suite: str, sources: str) -> None:
     options = [f"--aptopt={setting}" for setting in _apt_settings()]
     done = subprocess.run(
         [
@@ -151,7 +157,7 @@ def _build(target: Path, suite: str) -> None:
             str(target),
             "-",
         ],
-        input=apt_sources(suite),
+        input=sources,
         capture_output=True,
         text=True,
         check=False,
@@ -201,7 +207,7 @@ class _Source:
     components: tuple[str, ...]
 
 
-def apt_sources(suite: str, etc_apt: Path = Path("/etc/apt"), machine_suite: str | None = None) -> str:
+def apt_sources(suite: str, etc_apt: Path = ETC_APT, machine_suite: str | None = None) -> str:
     """Return this machine's Debian sources as one-line apt sources for `suite`, without other vendors' lists.
 
     Args:

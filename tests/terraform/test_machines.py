@@ -1,0 +1,194 @@
+"""A federation's machines over their life: made, changed, found dead, taken away. The tests build on each other."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from flowerbed import inventory, lab, machines
+from flowerbed.errors import EnvironmentLacks, UsageError
+from flowerbed.federation import Federation
+from flowerbed.lab.spec import Places
+
+from tests.terraform.conftest import write
+
+
+def boots(federation: Federation) -> dict[str, str]:
+    """Tell one boot of each living host from any other."""
+    living = [host.name for host in lab.hosts(federation.name) if host.alive]
+    return {name: (Places(federation.name, name).running / "pid").read_text() for name in living}
+
+
+def test_up_makes_the_machines_and_keeps_the_contract(federation: Federation) -> None:
+    made = machines.up(federation)
+    assert (made.add, made.change, made.destroy) == (3, 0, 0)
+    described = inventory.parse(dict(made.inventory), "platform lab")
+    assert set(described.sites) == {"hospital-a", "hospital-b"}
+    assert described.coordinator.host_key.startswith("ssh-ed25519 ")
+    assert described.sites["hospital-a"].data_path == "/srv/hospital"
+    assert set(boots(federation)) == {"coordinator", "hospital-a", "hospital-b"}
+
+
+def test_the_login_key_is_the_operators_alone(federation: Federation) -> None:
+    assert federation.ssh_key.stat().st_mode & 0o777 == 0o600
+    assert federation.ssh_key.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_second_up_changes_nothing(federation: Federation) -> None:
+    before = boots(federation)
+    again = machines.up(federation)
+    assert (again.add, again.change, again.destroy, again.pending) == (0, 0, 0, False)
+    assert boots(federation) == before
+
+
+def test_nothing_of_terraform_lands_in_the_platforms_folder(federation: Federation) -> None:
+    folder = machines.PLATFORMS / "lab"
+    assert not list(folder.glob("*.tfstate*")) + list(folder.glob(".terraform*"))
+    assert (federation.state / "terraform" / "terraform.tfstate").exists()
+
+
+def test_a_new_hospital_is_one_entry_and_touches_no_other(federation: Federation) -> None:
+    before = boots(federation)
+    write(federation, "sites = { hospital-0 = {}, hospital-a = {}, hospital-b = {} }")
+    assert machines.planned(federation).pending
+    made = machines.up(federation)
+    assert (made.add, made.change, made.destroy) == (1, 0, 0)
+    assert boots(federation).items() > before.items()
+
+
+def test_labels_and_node_config_change_without_a_machine(federation: Federation) -> None:
+    before = boots(federation)
+    settings = '{ labels = { region = "north" }, node_config = { partition-id = "3" } }'
+    write(federation, f"sites = {{ hospital-0 = {settings}, hospital-a = {{}}, hospital-b = {{}} }}")
+    made = machines.up(federation)
+    assert (made.add, made.change, made.destroy, made.pending) == (0, 0, 0, True)
+    assert made.inventory["sites"]["hospital-0"]["labels"] == {"region": "north"}
+    assert made.inventory["sites"]["hospital-0"]["node_config"] == {"partition-id": "3"}
+    assert boots(federation) == before
+
+
+def test_a_hospital_that_leaves_touches_no_other(federation: Federation) -> None:
+    before = boots(federation)
+    write(federation, "sites = { hospital-a = {}, hospital-b = {} }")
+    made = machines.up(federation)
+    assert (made.add, made.change, made.destroy) == (0, 0, 1)
+    assert set(made.inventory["sites"]) == {"hospital-a", "hospital-b"}
+    assert boots(federation) == {name: boot for name, boot in before.items() if name != "hospital-0"}
+
+
+def test_a_host_that_died_is_noticed_and_made_afresh(federation: Federation) -> None:
+    before = boots(federation)
+    keys = machines.planned(federation).inventory
+    lab.kill(federation.name, "hospital-b")
+    assert machines.planned(federation).pending
+    made = machines.up(federation)
+    assert (made.add, made.destroy) == (1, 1)
+    assert made.inventory["sites"]["hospital-b"]["host_key"] != keys["sites"]["hospital-b"]["host_key"]
+    after = boots(federation)
+    assert {name: after[name] == boot for name, boot in before.items()} == {
+        "coordinator": True,
+        "hospital-a": True,
+        "hospital-b": False,
+    }
+    assert not machines.planned(federation).pending
+
+
+def test_a_machine_that_cannot_be_made_is_named_and_the_next_up_goes_on(federation: Federation) -> None:
+    write(federation, 'sites = { hospital-a = {}, hospital-b = { data = "lab.tfvars" } }')
+    with pytest.raises(UsageError, match=r"data '.*/lab\.tfvars' of host hospital-b is no folder"):
+        machines.up(federation)
+    write(federation, "sites = { hospital-a = {}, hospital-b = {} }")
+    machines.up(federation)
+    assert set(boots(federation)) == {"coordinator", "hospital-a", "hospital-b"}
+    assert not machines.planned(federation).pending
+
+
+def test_a_copied_folder_does_not_touch_the_first_ones_machines(federation: Federation, tmp_path: Path) -> None:
+    copy = Federation(Path(shutil.copytree(federation.path, tmp_path / "test-second")))
+    with pytest.raises(UsageError, match=r"describes the machines of .*/test-terraform: in a copied folder remove it"):
+        machines.up(copy)
+
+
+def test_a_second_federation_shares_the_platform_and_nothing_else(federation: Federation, second: Federation) -> None:
+    before = boots(federation)
+    machines.up(second)
+    assert set(boots(second)) == {"coordinator"}
+    assert machines.down(second) == 1
+    assert boots(federation) == before
+    assert not machines.planned(federation).pending
+
+
+def test_down_takes_away_all_that_up_made_and_nothing_else(federation: Federation) -> None:
+    (federation.data / "hospital-a").mkdir(parents=True, exist_ok=True)
+    (federation.data / "hospital-a" / "records.csv").write_text("1,2\n")
+    assert machines.down(federation) == 3
+    assert lab.hosts(federation.name) == []
+    left = sorted(str(path.relative_to(federation.path)) for path in federation.path.rglob("*") if path.is_file())
+    keys = ["secrets/ssh/id_ed25519", "secrets/ssh/id_ed25519.pub"]
+    assert left == ["data/hospital-a/records.csv", "lab.tfvars", *keys]
+    assert machines.down(federation) == 0
+
+
+def test_without_terraform_the_user_is_told_so(second: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
+    machines.planned(second)
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(EnvironmentLacks, match="terraform is not installed"):
+        machines.planned(second)
+
+
+def test_machines_that_exist_already_are_not_terraforms(second: Federation) -> None:
+    (second.path / "lab.tfvars").unlink()
+    assert machines.platform(second) is None
+    with pytest.raises(UsageError, match=r"has no \*\.tfvars file"):
+        machines.up(second)
+
+
+def test_an_unknown_platform_is_refused_by_name(second: Federation) -> None:
+    (second.path / "lab.tfvars").rename(second.path / "moon.tfvars")
+    with pytest.raises(UsageError, match=r"moon\.tfvars names the platform 'moon', which does not exist .*lab"):
+        machines.up(second)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('network = "lab"', "network: 'lab' is no IPv4 network"),
+        ('network = "10.94.0.0/28"', "network: '10.94.0.0/28' is no IPv4 network"),
+        ('network = "10.94.0.5/16"', "network: '10.94.0.5/16' is a host's address: write 10.94.0.0/16"),
+        ('suite = "sid"', "suite: 'sid' is unknown"),
+        ('python = ""', "python: name a program"),
+        ('ssh_public_key_file = "/nowhere.pub"', "ssh_public_key_file: '/nowhere.pub' holds no public key: ssh-keygen"),
+        ('coordinator = { name = "Centre" }', "coordinator.name: 'Centre' is no host name"),
+        ('coordinator = { name = "gateway" }', "coordinator.name: 'gateway' is reserved"),
+        (
+            'coordinator = { adress = "10.94.0.4" }',
+            "lab.tfvars: coordinator.adress is unknown: there are address, name",
+        ),
+        (
+            'coordinator = { address = "10.99.0.4" }',
+            "address: 10.99.0.4 of coordinator is no IPv4 address of the network",
+        ),
+        ("sites = { Hospital_A = {} }", "sites: 'Hospital_A' is no host name"),
+        ("sites = { coordinator = {} }", "sites: 'coordinator' is reserved"),
+        ("sites = { a = null }", "sites: a is null"),
+        ("sites = { a = { lables = {} } }", "sites.a.lables is unknown: there are address, data, labels, node_config"),
+        ('sites = { a = { data = "" } }', "sites: data of a is empty"),
+        ('sites = { a = { labels = { "x y" = "1" } } }', "sites: label 'x y' of a is no key"),
+        ('sites = { a = { labels = { x = "{{ y }}" } } }', "sites: labels.x of a is null or holds a template marker"),
+        ('sites = { a = { node_config = { "x.y" = "1" } } }', "sites: node_config 'x.y' of a is no key"),
+        ('sites = { a = { node_config = { data-path = "/" } } }', "sites: node_config 'data-path' of a is set by"),
+        ('sites = { a = { node_config = { x = "\\"" } } }', "sites: node_config.x of a holds a double quote"),
+        ('sites = { a = { address = "10.94.0.1" } }', "address: 10.94.0.1 of a is reserved"),
+        ('sites = { a = { address = "10.94.0.10" } }', "address: a and coordinator have 10.94.0.10"),
+        ('sites = { a = { address = "10.94.0.7" }, b = { address = "10.94.0.7" } }', "address: a and b have 10.94.0.7"),
+        ("sites = 5", "sites: map of object required"),
+        ("sites = {", "lab.tfvars:2: "),
+        ("site = {}", "lab.tfvars: site is unknown"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_its_key_in_one_line(second: Federation, text: str, message: str) -> None:
+    write(second, text)
+    with pytest.raises(UsageError) as refused:
+        machines.up(second)
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert lab.hosts(second.name) == []
