@@ -24,7 +24,7 @@ def task(name: str, **options: Any) -> dict[str, Any]:
     return {f"flowerbed.federation.{name}": options}
 
 
-def test_every_option_of_a_module_is_documented() -> None:
+def test_the_options_that_a_module_takes_are_those_it_documents(direct: Direct) -> None:
     names = [f"flowerbed.federation.{name}" for name in ("authority", "certificate", "certificate_request", "nodes")]
     done = subprocess.run(
         [str(BIN / "ansible-doc"), "--json", *names],
@@ -35,8 +35,13 @@ def test_every_option_of_a_module_is_documented() -> None:
     )
     documents = json.loads(done.stdout)
     assert list(documents) == names
-    for document in documents.values():
-        assert all(option["description"] for option in document["doc"]["options"].values())
+    for name, document in documents.items():
+        documented = document["doc"]["options"]
+        required = {option: [] for option, value in documented.items() if value.get("required")}
+        refusal = direct(name.rpartition(".")[2], **required, no_such_option=True)["msg"]
+        taken = refusal.partition("Supported parameters include: ")[2].rstrip(".").split(", ")
+        assert sorted(taken) == sorted(documented)
+        assert all(option["description"] for option in documented.values())
         assert document["examples"]
         assert all(value["description"] for value in document["return"].values())
 
