@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,11 +49,17 @@ def play(
     command += ["--limit", ",".join(limit)] if limit else []
     outcome = Outcome()
     other: list[str] = []
-    with subprocess.Popen(
-        command, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
+    began = time.monotonic()
+    federation.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (
+        (federation.state / "last-play.log").open("w") as log,
+        subprocess.Popen(
+            command, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as process,
+    ):
         assert process.stdout is not None  # noqa: S101 - a pipe was asked for
         for line in process.stdout:
+            log.write(f"{time.monotonic() - began:7.1f} {line}")
             event = _event(line)
             if event is None:
                 other.append(line.strip())

@@ -21,7 +21,7 @@ class FedAvgPerSite(FedAvg):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.rounds: dict[int, dict[str, Any]] = {}
+        self.rounds: list[dict[str, Any]] = []
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -31,9 +31,7 @@ class FedAvgPerSite(FedAvg):
         arrays, metrics = super().aggregate_train(server_round, replies)
         if arrays is None or metrics is None:
             raise RuntimeError(f"round {server_round}: no site returned a model, see the reasons above")
-        self.rounds[server_round] = {"train": dict(metrics), "sites": {}}
-        for site, numbers in _numbers(replies):
-            self._site(server_round, site)["train"] = numbers
+        self._keep(server_round, "train", metrics, _numbers(replies))
         return arrays, metrics
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
@@ -42,26 +40,22 @@ class FedAvgPerSite(FedAvg):
         metrics = super().aggregate_evaluate(server_round, replies)
         if metrics is None:
             raise RuntimeError(f"round {server_round}: no site tested the model, see the reasons above")
-        self.rounds[server_round]["evaluate"] = dict(metrics)
-        for site, numbers in _numbers(replies):
-            self._site(server_round, site)["evaluate"] = numbers
-            accuracy, patients = numbers["accuracy"], numbers["num-examples"]
-            print(
-                f"round {server_round} site {site}: accuracy {accuracy:.4f} on {patients} patients",
-                flush=True,
-            )
+        numbers = _numbers(replies)
+        self._keep(server_round, "evaluate", metrics, numbers)
+        for site, of_site in numbers.items():
+            accuracy, patients = of_site["accuracy"], of_site["num-examples"]
+            print(f"round {server_round} site {site}: accuracy {accuracy:.4f} on {patients} patients", flush=True)
         return metrics
 
-    def _site(self, server_round: int, site: str) -> dict[str, Any]:
-        of_site: dict[str, Any] = self.rounds[server_round]["sites"].setdefault(site, {})
-        return of_site
+    def _keep(self, server_round: int, phase: str, metrics: MetricRecord, sites: dict[str, dict[str, Any]]) -> None:
+        """Write a phase down in the form that Flowerbed's driver reads per site."""
+        self.rounds.append({"round": server_round, "phase": phase, "metrics": dict(metrics), "sites": sites})
 
 
-def _numbers(replies: list[Message]) -> list[tuple[str, dict[str, Any]]]:
+def _numbers(replies: list[Message]) -> dict[str, dict[str, Any]]:
     """Per site that replied its metrics; the node id as text, as it exceeds JSON's exact integers."""
     good = [reply for reply in replies if not reply.has_error()]
-    found = [(str(reply.metadata.src_node_id), dict(reply.content["metrics"])) for reply in good]
-    return sorted(found)
+    return {str(reply.metadata.src_node_id): dict(reply.content["metrics"]) for reply in good}
 
 
 @app.main()
@@ -89,9 +83,8 @@ def main(grid: Grid, context: Context) -> None:
             ],
         },
     )
-    history = [{"round": number, **numbers} for number, numbers in sorted(strategy.rounds.items())]
-    _write(folder / "metrics.json", {"run_id": str(context.run_id), "rounds": history})
-    accuracy = history[-1]["evaluate"]["accuracy"]
+    _write(folder / "metrics.json", {"run_id": str(context.run_id), "rounds": strategy.rounds})
+    accuracy = strategy.rounds[-1]["metrics"]["accuracy"]
     print(f"accuracy {accuracy:.4f} on the held-out patients of all sites; written to {folder}", flush=True)
 
 
