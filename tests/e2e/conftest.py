@@ -28,6 +28,9 @@ class Standing:
 
     federation: Federation
     work: Path
+    network: str
+    program: str = FLOWERBED
+    example: Path = EXAMPLE
     _hosts: dict[str, Host] = field(default_factory=dict)
 
     @property
@@ -43,7 +46,7 @@ class Standing:
     def flowerbed(self, *words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         """Run the command line in the working folder."""
         return subprocess.run(
-            [FLOWERBED, *words],
+            [self.program, *words],
             cwd=self.work,
             env={**os.environ, **(env or {})},
             capture_output=True,
@@ -57,6 +60,10 @@ class Standing:
         assert done.returncode == 0, done.stdout + done.stderr
         answer: dict[str, Any] = json.loads(done.stdout)
         return answer
+
+    def flwr(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run Flower's own command line against the federation."""
+        return self.flowerbed("connect", self.path, "--", "flwr", *words)
 
     def host(self, name: str) -> Host:
         """A host, as testinfra sees it through pinned SSH."""
@@ -82,8 +89,6 @@ class Standing:
         entries = "\n".join(f'  {site} = {{ labels = {{ region = "north" }} }}' for site in sites)
         (self.federation.path / "lab.tfvars").write_text(f'network = "{self.network}"\n\nsites = {{\n{entries}\n}}\n')
 
-    network: str = "10.79.0.0/16"
-
     def run_example(self, *words: str) -> dict[str, Any]:
         """Run the example app and read run.json's content."""
         return self.succeed("run", str(EXAMPLE), "--federation", self.path, *words)
@@ -95,7 +100,7 @@ def make(folder: Path, name: str, sites: list[str], network: str) -> Standing:
     shutil.copytree(INVENTORIES / "lab", path, ignore=shutil.ignore_patterns("hosts.json", "secrets", ".state", "data"))
     work = folder / "work"
     work.mkdir()
-    standing = Standing(Federation(path), work, network=network)
+    standing = Standing(Federation(path), work, network)
     standing.set_sites(sites)
     prepare_data(standing, sites)
     return standing

@@ -1,0 +1,88 @@
+"""One entry more is one hospital more, one entry less is one less, and no other host is touched."""
+
+import json
+import subprocess
+import time
+
+from flowerbed import lab
+
+from tests.e2e.conftest import SITES, Standing, prepare_data
+
+FOUR = [*SITES, "hospital-d"]
+
+
+def test_one_more_entry_adds_that_hospital_and_changes_no_other_host(standing: Standing) -> None:
+    prepare_data(standing, FOUR)
+    standing.set_sites(FOUR)
+    up = standing.succeed("up", standing.path)
+    untouched = {name: count for name, count in up["hosts_changed"].items() if name in SITES}
+    assert up["machines_changed"] == 1
+    assert untouched == dict.fromkeys(SITES, 0)
+    assert up["hosts_changed"]["hospital-d"] > 0
+    nodes = {host["name"]: host["node"] for host in standing.succeed("status", standing.path)["hosts"]}
+    assert nodes["hospital-d"] == "online"
+
+
+def test_one_entry_less_unregisters_the_hospital_and_takes_its_machine_away(standing: Standing) -> None:
+    record = json.loads(standing.host("coordinator").file("/var/lib/flower/nodes.json").content_string)
+    gone = record["hospital-d"]["node_id"]
+    standing.set_sites(SITES)
+    up = standing.succeed("up", standing.path)
+    assert up["machines_changed"] == 1
+    assert {name: up["hosts_changed"][name] for name in SITES} == dict.fromkeys(SITES, 0)
+    assert "hospital-d" not in {host.name for host in lab.hosts("e2e")}
+    listed = standing.flwr("supernode", "list", "--format", "json")
+    assert gone not in {node["node-id"] for node in json.loads(listed.stdout)["nodes"]}
+
+
+def test_a_host_that_died_is_replaced_and_trains_again(standing: Standing) -> None:
+    lab.kill("e2e", "hospital-b")
+    status = standing.flowerbed("status", standing.path)
+    assert status.returncode == 1
+    assert "hospital-b" in status.stdout
+    up = standing.succeed("up", standing.path)
+    standing.forget_hosts()
+    assert {name: up["hosts_changed"][name] for name in ("hospital-a", "hospital-c")} == {
+        "hospital-a": 0,
+        "hospital-c": 0,
+    }
+    assert standing.succeed("status", standing.path)["healthy"]
+    assert standing.run_example("-c", "num-server-rounds=1")["status"] == "completed"
+
+
+def test_after_an_interrupted_up_the_same_command_goes_on(standing: Standing) -> None:
+    prepare_data(standing, FOUR)
+    standing.set_sites(FOUR)
+    with subprocess.Popen(
+        [standing.program, "up", standing.path], stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        log = standing.federation.state / "last-play.log"
+        before = log.stat().st_mtime_ns
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline:
+            if log.stat().st_mtime_ns != before and "hospital-d" in log.read_text():
+                break
+            time.sleep(0.1)
+        subprocess.run(["kill", "-INT", f"-{process.pid}"], check=True)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    up = standing.flowerbed("up", standing.path)
+    assert up.returncode == 0, up.stderr
+    assert standing.succeed("status", standing.path)["healthy"]
+
+
+def test_an_interrupted_run_goes_on_and_comes_home_with_logs(standing: Standing) -> None:
+    command = [standing.program, "run", str(standing.example), "--federation", standing.path]
+    command += ["-c", "num-server-rounds=1"]
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=standing.work, start_new_session=True
+    ) as process:
+        assert process.stderr is not None
+        first = process.stderr.readline()
+        subprocess.run(["kill", "-INT", f"-{process.pid}"], check=True)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, first + said
+    run_id = first.split()[1].rstrip(":")
+    home = standing.succeed("logs", run_id, "--federation", standing.path)
+    assert home["status"] == "completed"
