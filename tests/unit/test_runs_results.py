@@ -35,7 +35,13 @@ RUN = Run(
     client_seconds=1.5,
 )
 SUBMISSION = results.Submission(
-    "4711", "/home/me/tiny", {"rounds": 2, "rate": 0.5}, {"rounds": 2}, "r1", "1.41.0", dict(DEPLOYED.sites)
+    "4711",
+    "git+https://example.org/apps@abc",
+    {"rounds": 2, "rate": 0.5},
+    {"rounds": 2},
+    "r1",
+    "1.41.0",
+    dict(DEPLOYED.sites),
 )
 
 
@@ -56,7 +62,8 @@ def files(**content: str) -> Callable[[Path], None]:
 def write(into: Path, run: Run = RUN, **more: Any) -> tuple[Path, Verdict]:
     options: dict[str, Any] = {"deployed": DEPLOYED, "submission": SUBMISSION, "fetch": files()}
     rounds = more.pop("rounds", read("success")[0].rounds)
-    return results.write(into, run, DONE, rounds, ["one", "two"], **(options | more))
+    folder = results.write(into, run, DONE, rounds, ["one", "two"], **(options | more))
+    return folder, results.verdict_of(folder)
 
 
 def test_the_folder_is_named_after_the_time_of_submission(tmp_path: Path) -> None:
@@ -158,7 +165,7 @@ def test_files_that_cannot_be_fetched_cost_the_verdict_and_nothing_else(tmp_path
     assert (verdict.status, verdict.exit_code) == ("incomplete", 1)
     assert results.read(folder)["files_error"] == "cannot fetch /results: connection lost"
     assert (folder / "metrics.csv").exists()
-    assert results.home(tmp_path, RUN) is None, "a later call tries again"
+    assert results.find(tmp_path, RUN.run_id) is None, "a later call tries again"
 
 
 def test_a_failure_on_the_way_leaves_no_half_folder(tmp_path: Path) -> None:
@@ -175,9 +182,9 @@ def test_a_failure_on_the_way_leaves_no_half_folder(tmp_path: Path) -> None:
 def test_a_run_that_is_home_is_found_again(tmp_path: Path) -> None:
     write(tmp_path, replace(RUN, run_id="1"))
     folder, _ = write(tmp_path)
-    assert results.home(tmp_path, RUN) == folder
-    assert results.home(tmp_path, replace(RUN, run_id="2")) is None
-    assert results.verdict_of(folder) == DONE
+    assert results.find(tmp_path, RUN.run_id) == folder
+    assert results.find(tmp_path, "2") is None
+    assert (results.verdict_of(folder), results.log_of(folder)) == (DONE, ["one", "two"])
 
 
 def test_what_only_the_submitter_knows_is_kept_until_the_run_is_home(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The driver: runs an app on a standing federation and brings the results home."""
 
+from flowerbed.runs import source
 from flowerbed.runs.app import App, check
 from flowerbed.runs.connection import Connection, Deployed, Remote
 from flowerbed.runs.drive import RunResult, follow, submit_and_follow
@@ -23,5 +24,6 @@ __all__ = [
     "control",
     "follow",
     "metrics_table",
+    "source",
     "submit_and_follow",
 ]

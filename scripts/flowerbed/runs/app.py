@@ -149,7 +149,9 @@ def check(path: Path) -> App:
     there = _walk(path)
     published = _published(path, there)
     files = _packed(published, section, toml)
-    _check_code(path, files)
+    for file in files:
+        if file.endswith(".py"):
+            _compile(path / file)
     components = _table(document, toml, "tool", "flwr", "app", "components")
     for component in ("serverapp", "clientapp"):
         reference = _text(components, component, toml, "tool.flwr.app.components")
@@ -234,10 +236,16 @@ def _check_component(path: Path, component: str, reference: str, files: Sequence
         raise UsageError(f"{toml}: {component} = '{reference}', but {path / candidates[0]} does not exist")
     if there not in files:
         raise UsageError(f"{toml}: {component} = '{reference}', but Flower does not pack {there}: rename or move it")
-    tree = ast.parse((path / there).read_bytes())
     root = attribute.split(".")[0]
-    if root not in _names(tree):
+    if root not in _names(ast.parse((path / there).read_bytes())):
         raise UsageError(f"{path / there}: assigns no '{root}', which {component} = '{reference}' names")
+
+
+def check_module(file: Path, attribute: str) -> None:
+    """Check that a Python file compiles and assigns `attribute`; UsageError with file and line."""
+    _compile(file)
+    if attribute not in _names(ast.parse(file.read_bytes())):
+        raise UsageError(f"{file}: assigns no '{attribute}'")
 
 
 def _names(tree: ast.Module) -> set[str]:
@@ -253,15 +261,13 @@ def _names(tree: ast.Module) -> set[str]:
     return names
 
 
-def _check_code(path: Path, files: Sequence[str]) -> None:
-    for file in files:
-        if file.endswith(".py"):
-            try:
-                compile((path / file).read_bytes(), file, "exec", dont_inherit=True)
-            except SyntaxError as error:
-                raise UsageError(f"{path / file}, line {error.lineno or '?'}: {error.msg}") from None
-            except ValueError as error:
-                raise UsageError(f"{path / file}: {error}") from None
+def _compile(file: Path) -> None:
+    try:
+        compile(file.read_bytes(), file.name, "exec", dont_inherit=True)
+    except SyntaxError as error:
+        raise UsageError(f"{file}, line {error.lineno or '?'}: {error.msg}") from None
+    except ValueError as error:
+        raise UsageError(f"{file}: {error}") from None
 
 
 def _published(path: Path, there: list[str]) -> list[str]:

@@ -21,11 +21,7 @@ class Connection:
 
 
 class Remote(Protocol):
-    """The coordinator's files and commands."""
-
-    def run(self, command: list[str]) -> str:
-        """Run a command on the coordinator and return its standard output; WorkFailed when it fails."""
-        ...
+    """The coordinator's files."""
 
     def fetch(self, path: str, into: Path) -> None:
         """Copy what is in the coordinator's folder `path` into the existing folder `into`.

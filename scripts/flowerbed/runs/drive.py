@@ -55,6 +55,7 @@ def submit_and_follow(
     expected_sites: int | None = None,
     timeout: float | None = None,
     detach: bool = False,
+    origin: str | None = None,
     on_event: OnEvent | None = None,
     into: Path = Path("runs"),
 ) -> RunResult:
@@ -62,8 +63,8 @@ def submit_and_follow(
 
     `config` overrides the app's run config (App.overrides reads it from `key=value`). `expected_sites` is how
     many sites ought to be online in every phase (None: any number). `timeout` is in seconds from now; a run that
-    has not ended by then is stopped. `detach` returns as soon as the SuperLink has the run. Ctrl-C leaves the run
-    going.
+    has not ended by then is stopped. `detach` returns as soon as the SuperLink has the run. `origin` is where the
+    app came from, for the record (None: the folder itself). Ctrl-C leaves the run going.
 
     Raises UsageError before anything is sent when the app or its config is wrong, WorkFailed when the SuperLink
     refuses or cannot be reached; whatever becomes of the run after that is in the result.
@@ -80,7 +81,7 @@ def submit_and_follow(
             into,
             results.Submission(
                 run_id=run_id,
-                app=str(checked.path),
+                origin=origin or str(checked.path),
                 config={**checked.config, **overrides},
                 overrides=overrides,
                 release=deployed.release,
@@ -111,10 +112,32 @@ def follow(
     Parameters as for submit_and_follow; a run that has ended is judged from its log alone. Raises UsageError when
     the federation has no such run.
     """
+    tell = on_event or _ignore
+    folder = results.find(into, run_id)
+    if folder is not None:
+        return _replay(folder, run_id, deployed, tell)
     deadline = None if timeout is None else time.monotonic() + timeout
     with control(connection) as api:
-        watch = _Watch(api, remote, deployed, run_id, expected_sites, deadline, on_event or _ignore, into)
+        watch = _Watch(api, remote, deployed, run_id, expected_sites, deadline, tell, into)
         return watch.to_the_end(live=False)
+
+
+def _replay(folder: Path, run_id: str, deployed: Deployed, tell: OnEvent) -> RunResult:
+    """Tell again what is home already; that needs no coordinator."""
+    follower = Follower()
+    for line in results.log_of(folder):
+        tell(LogLine(line))
+        for event in follower.feed(line):
+            tell(event)
+    for event in follower.finish():
+        tell(event)
+    return _ended(folder, run_id, tuple(follower.rounds), deployed, tell)
+
+
+def _ended(folder: Path, run_id: str, rounds: tuple[Round, ...], deployed: Deployed, tell: OnEvent) -> RunResult:
+    verdict = results.verdict_of(folder)
+    tell(RunEnded(verdict, folder, rounds, results.site_metrics(folder / "files" / "metrics.json", deployed)))
+    return RunResult(run_id, verdict, folder, rounds, results.read(folder))
 
 
 @dataclass
@@ -146,8 +169,8 @@ class _Watch:
             except TimeoutError:
                 stopped_because = self._stop()
             self._digest(self._follower.finish())
-            run = self._run if self._run is not None else self._api.run(self._run_id)
-            return self._bring_home(run, stopped_because)
+            self._run = self._run or self._api.run(self._run_id)
+            return self._bring_home(self._run, stopped_because)
         except KeyboardInterrupt:
             left = "left going" if self._run is None else "not brought home"
             verdict = Verdict(RUNNING, f"{left}; {_way_back(self._run_id, self._deployed)}", INTERRUPTED)
@@ -198,7 +221,10 @@ class _Watch:
         """Which of the known sites are not online now."""
         if not self._deployed.sites:
             return ()
-        online = {node.node_id for node in self._api.nodes() if node.status == "online"}
+        try:
+            online = {node.node_id for node in self._api.nodes() if node.status == "online"}
+        except WorkFailed:
+            return ()  # a name less is no reason to lose the run
         return tuple(name for name, node_id in self._deployed.sites.items() if node_id not in online)
 
     def _stop(self) -> str:
@@ -226,10 +252,8 @@ class _Watch:
 
     def _bring_home(self, run: Run, stopped_because: str | None) -> RunResult:
         rounds = tuple(self._follower.rounds)
-        folder = results.home(self._into, run)
-        if folder is not None:
-            verdict = results.verdict_of(folder)
-        else:
+        folder = results.find(self._into, self._run_id)  # somebody else may have followed it, too
+        if folder is None:
             verdict = decide(
                 run.status,
                 run.details,
@@ -240,20 +264,17 @@ class _Watch:
                 stopped_because=stopped_because,
                 name_of=self._deployed.site,
             )
-            verdict = self._say_who_is_lost(verdict, rounds)
-            folder, verdict = results.write(
+            folder = results.write(
                 self._into,
                 run,
-                verdict,
+                self._say_who_is_lost(verdict, rounds),
                 rounds,
                 self._log,
                 deployed=self._deployed,
                 submission=results.recall(self._into, self._run_id),
                 fetch=lambda into: self._remote.fetch(f"{self._deployed.results}/{self._run_id}", into),
             )
-        sites = results.site_metrics(folder / "files" / "metrics.json", self._deployed)
-        self._tell(RunEnded(verdict, folder, rounds, sites))
-        return RunResult(self._run_id, verdict, folder, rounds, results.read(folder))
+        return _ended(folder, self._run_id, rounds, self._deployed, self._tell)
 
 
 def _way_back(run_id: str, deployed: Deployed) -> str:

@@ -3,9 +3,9 @@
 import csv
 import json
 import math
-import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -28,7 +28,8 @@ class Submission:
     """What only the submitter knows of a run; kept beside the results until the run comes home."""
 
     run_id: str
-    app: str
+    origin: str
+    """Where the app came from: a folder, or a git reference."""
     config: Mapping[str, ConfigValue]
     """The whole run config, with the overrides applied."""
     overrides: Mapping[str, ConfigValue]
@@ -52,17 +53,15 @@ def recall(into: Path, run_id: str) -> Submission | None:
         return None
 
 
-def home(into: Path, run: Run) -> Path | None:
+def find(into: Path, run_id: str) -> Path | None:
     """The folder of a run that is home already, with its files; None: it is not."""
-    for folder in _folders(into, run):
-        if not folder.exists():
-            return None
+    for file in sorted(into.glob("????-??-??/*/run.json"), reverse=True):
         try:
-            there = read(folder)
+            there = read(file.parent)
         except (OSError, json.JSONDecodeError):
             continue
-        if there.get("run_id") == run.run_id and there.get("files_error") is None:
-            return folder
+        if there.get("run_id") == run_id and there.get("files_error") is None:
+            return file.parent
     return None
 
 
@@ -70,6 +69,11 @@ def read(folder: Path) -> dict[str, Any]:
     """What a run's run.json holds."""
     there: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     return there
+
+
+def log_of(folder: Path) -> list[str]:
+    """The lines of a run's log.txt."""
+    return (folder / "log.txt").read_text(encoding="utf-8").splitlines()
 
 
 def verdict_of(folder: Path) -> Verdict:
@@ -88,11 +92,11 @@ def write(
     deployed: Deployed,
     submission: Submission | None,
     fetch: Callable[[Path], None],
-) -> tuple[Path, Verdict]:
+) -> Path:
     """Write the run's folder under `into` and point `into`/latest to it.
 
     `fetch` fills a folder with what the ServerApp wrote. When it fails, everything else still comes home, but the
-    run counts as incomplete. Gives the folder, which no run had before, and the verdict that stands in it.
+    run counts as incomplete. Gives the folder, which no run had before.
     """
     date = _started(run).strftime("%Y-%m-%d")
     (into / date).mkdir(parents=True, exist_ok=True)
@@ -119,7 +123,7 @@ def write(
     _point(into / "latest", folder)
     if files_error is None:
         _submission_file(into, run.run_id).unlink(missing_ok=True)
-    return folder, verdict
+    return folder
 
 
 def record(
@@ -142,7 +146,7 @@ def record(
         "flower_status": run.status,
         "flower_details": run.details,
         "app": {"name": name, "publisher": publisher, "version": run.version, "fab_hash": run.fab_hash},
-        "app_folder": submission.app if submission else None,
+        "origin": submission.origin if submission else None,
         "config": dict(submission.config) if submission else None,
         "overrides": dict(submission.overrides) if submission else None,
         "federation": deployed.name,
@@ -287,8 +291,7 @@ def _started(run: Run) -> datetime:
 
 
 def _point(link: Path, folder: Path) -> None:
-    fresh = link.with_name(f".latest-{os.getpid()}")
-    fresh.unlink(missing_ok=True)
+    fresh = link.with_name(f".latest-{uuid.uuid4().hex}")
     fresh.symlink_to(folder.relative_to(link.parent))
     fresh.replace(link)
 

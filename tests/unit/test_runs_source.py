@@ -1,0 +1,94 @@
+"""An app is a folder, a git reference, or two Python files."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from flowerbed.errors import UsageError
+from flowerbed.runs.app import check
+from flowerbed.runs.source import inline, opened, values
+
+APPS = Path(__file__).parents[1] / "apps"
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ("-c", "user.name=n", "-c", "user.email=e@example.org", "-c", "init.defaultBranch=main")
+    done = subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two commits, the first tagged v1; the app is in a folder."""
+    path = tmp_path_factory.mktemp("git") / "apps"
+    shutil.copytree(APPS / "tiny", path / "examples" / "tiny", ignore=shutil.ignore_patterns("__pycache__"))
+    git(path, "init", "--quiet")
+    for version in ("1.2.3", "1.2.4"):
+        toml = path / "examples" / "tiny" / "pyproject.toml"
+        toml.write_text(toml.read_text().replace("1.2.3", version))
+        git(path, "add", ".")
+        git(path, "commit", "--quiet", "-m", version)
+        git(path, "tag", f"v{version}")
+    return path
+
+
+def test_a_folder_is_itself() -> None:
+    with opened(str(APPS / "tiny")) as source:
+        assert (source.folder, source.origin) == (APPS / "tiny", str(APPS / "tiny"))
+
+
+@pytest.mark.parametrize(("ref", "version"), [("", "1.2.4"), ("@main", "1.2.4"), ("@v1.2.3", "1.2.3")])
+def test_a_git_reference_is_a_branch_or_a_tag(repository: Path, ref: str, version: str) -> None:
+    with opened(f"git+file://{repository}{ref}#subdirectory=examples/tiny") as source:
+        assert check(source.folder).version == version
+        tag = git(repository, "rev-parse", f"v{version}")
+        assert source.origin == f"git+file://{repository}@{tag}#subdirectory=examples/tiny"
+    assert not source.folder.exists()
+
+
+def test_a_git_reference_is_a_commit(repository: Path) -> None:
+    commit = git(repository, "rev-parse", "v1.2.3")
+    with opened(f"git+file://{repository}@{commit}#subdirectory=examples/tiny") as source:
+        assert check(source.folder).version == "1.2.3"
+
+
+@pytest.mark.parametrize(
+    ("reference", "reason"),
+    [
+        ("git+file://{}@no-such#subdirectory=examples/tiny", "no-such"),
+        ("git+file://{}/not-here", "does not appear to be a git repository"),
+        ("git+file://{}#subdirectory=nowhere", "the repository has no folder 'nowhere'"),
+        ("git+file://{}#subdirectory=../..", "the repository has no folder '../..'"),
+        ("git+", "write it as git+https://host/repo.git@REF"),
+    ],
+)
+def test_a_git_reference_that_leads_nowhere_is_told_in_one_line(repository: Path, reference: str, reason: str) -> None:
+    with pytest.raises(UsageError) as refused, opened(reference.format(repository)):
+        pass
+    assert reason in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_two_files_are_an_app_with_the_config_that_is_given() -> None:
+    server, client = APPS / "silent" / "silent" / "server_app.py", APPS / "silent" / "silent" / "client_app.py"
+    with inline(server, client, values(["rounds=3", "rate=0.5", "label=icu", "on=true"])) as source:
+        app = check(source.folder)
+        assert dict(app.config) == {"rounds": 3, "rate": 0.5, "label": "icu", "on": True}
+        assert set(app.files) == {"pyproject.toml", "client_app.py", "server_app.py"}
+        assert source.origin == f"{server} {client}"
+
+
+def test_two_files_are_checked_under_their_own_names(tmp_path: Path) -> None:
+    good = APPS / "silent" / "silent" / "client_app.py"
+    broken, empty = tmp_path / "broken.py", tmp_path / "empty.py"
+    broken.write_text("x = (\n")
+    empty.write_text("")
+    for file, reason in [
+        (broken, f"{broken}, line 1: "),
+        (empty, f"{empty}: assigns no 'app'"),
+        (tmp_path / "no.py", f"{tmp_path}/no.py is not a Python file"),
+        (shutil.copyfile(good, tmp_path / good.name), "have the same name"),
+    ]:
+        with pytest.raises(UsageError) as refused, inline(file, good, {}):
+            pass
+        assert reason in str(refused.value)
