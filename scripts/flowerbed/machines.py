@@ -93,8 +93,7 @@ def _terraform(federation: Federation) -> Terraform:
     variables = {"federation": federation.name, "federation_dir": str(federation.path)}
     if name == LAB:
         _ensure_ssh_key(federation.ssh_key)
-        variables["python"] = sys.executable
-    terraform = Terraform(PLATFORMS / name, folder, variables, file)
+    terraform = Terraform(PLATFORMS / name, folder, variables, file, {"FLOWERBED_PYTHON": sys.executable})
     terraform.init()
     return terraform
 

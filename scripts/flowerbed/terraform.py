@@ -45,7 +45,14 @@ class _Program(python_terraform.Terraform):  # type: ignore[misc]
 class Terraform:
     """One root module with one state, which lies outside the module's folder so that several can share it."""
 
-    def __init__(self, root: Path, state: Path, variables: Mapping[str, str], variables_file: Path) -> None:
+    def __init__(
+        self,
+        root: Path,
+        state: Path,
+        variables: Mapping[str, str],
+        variables_file: Path,
+        environment: Mapping[str, str],
+    ) -> None:
         """Describe what to work on; nothing is run yet.
 
         Args:
@@ -53,6 +60,7 @@ class Terraform:
             state: folder for the state, the saved plan and Terraform's own files.
             variables: variables of the module that the file does not set.
             variables_file: the user's *.tfvars file.
+            environment: variables of the environment for the programs that the module runs.
 
         Raises:
             EnvironmentLacks: there is no `terraform` program.
@@ -64,7 +72,8 @@ class Terraform:
         self._inputs = {"var_file": str(variables_file), "var": dict(variables)}
         self._program = _Program(working_dir=str(root))
         self._last_code = 0
-        self._program.environment = {"TF_DATA_DIR": str(state / "data"), "TF_IN_AUTOMATION": "1"}
+        own = {"TF_DATA_DIR": str(state / "data"), "TF_IN_AUTOMATION": "1"}
+        self._program.environment = {**environment, **own}
 
     def init(self) -> None:
         """Prepare the module and its state; cheap when that was done before."""

@@ -155,7 +155,6 @@ def test_an_unknown_platform_is_refused_by_name(second: Federation) -> None:
         ('network = "10.94.0.0/28"', "network: '10.94.0.0/28' is no IPv4 network"),
         ('network = "10.94.0.5/16"', "network: '10.94.0.5/16' is a host's address: write 10.94.0.0/16"),
         ('suite = "sid"', "suite: 'sid' is unknown"),
-        ('python = ""', "python: name a program"),
         ('ssh_public_key_file = "/nowhere.pub"', "ssh_public_key_file: '/nowhere.pub' holds no public key: ssh-keygen"),
         ('coordinator = { name = "Centre" }', "coordinator.name: 'Centre' is no host name"),
         ('coordinator = { name = "gateway" }', "coordinator.name: 'gateway' is reserved"),

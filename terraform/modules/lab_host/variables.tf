@@ -45,9 +45,3 @@ variable "keys_dir" {
   description = "Folder of this machine that receives `<name>.pub`, the public half of the host's SSH key."
   type        = string
 }
-
-variable "python" {
-  description = "Python 3.11 or later; its standard library is enough."
-  type        = string
-  default     = "python3"
-}

@@ -37,7 +37,6 @@ module "coordinator" {
   suite               = var.suite
   ssh_public_key_file = local.ssh_public_key_file
   keys_dir            = local.keys_dir
-  python              = var.python
 }
 
 module "site" {
@@ -53,5 +52,4 @@ module "site" {
   suite               = var.suite
   ssh_public_key_file = local.ssh_public_key_file
   keys_dir            = local.keys_dir
-  python              = var.python
 }

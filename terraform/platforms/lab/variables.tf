@@ -18,17 +18,6 @@ variable "federation_dir" {
   }
 }
 
-variable "python" {
-  description = "Python 3.11 or later that makes the hosts; its standard library is enough."
-  type        = string
-  default     = "python3"
-
-  validation {
-    condition     = length(trimspace(var.python)) > 0
-    error_message = "python: name a program, for example python3."
-  }
-}
-
 variable "ssh_public_key_file" {
   description = "Public key that may log in to the hosts as root. Default: secrets/ssh/id_ed25519.pub of the federation."
   type        = string

@@ -37,16 +37,6 @@ run "a_missing_login_key" {
   expect_failures = [var.ssh_public_key_file]
 }
 
-run "no_python" {
-  command = plan
-
-  variables {
-    python = " "
-  }
-
-  expect_failures = [var.python]
-}
-
 run "an_unknown_suite" {
   command = plan
 
