@@ -160,6 +160,20 @@ def test_a_wrong_value_is_refused_by_name(other: Bench, change: dict[str, str], 
     assert lab.hosts(other.federation) == []
 
 
+@pytest.mark.parametrize(("federation", "name"), [("..", ".."), ("test-other", "../../../tmp"), ("", "a"), ("a", "")])
+def test_what_is_no_name_destroys_nothing(federation: str, name: str) -> None:
+    with pytest.raises(UsageError, match="is no host name"):
+        lab.destroy(federation, name)
+    with pytest.raises(UsageError, match="is no host name"):
+        lab.stop(federation, name)
+
+
+@pytest.mark.parametrize("federation", ["..", "a/../b", ""])
+def test_what_is_no_federation_is_not_destroyed(federation: str) -> None:
+    with pytest.raises(UsageError, match="is no host name"):
+        lab.destroy_all(federation)
+
+
 def test_the_command_lists_hosts_as_json(bench: Bench) -> None:
     listed = json.loads(_command("list", "--federation", bench.federation).stdout)
     assert listed[0] == {"federation": "test-lab", "name": "a", "address": "10.91.1.1", "alive": True, "cut": ""}

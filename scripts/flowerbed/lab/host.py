@@ -37,7 +37,7 @@ def create(wanted: HostSpec) -> None:
     spec.check(wanted)
     base = image.ensure(wanted.suite)
     places = Places(federation, name)
-    with _host_lock(federation, name):
+    with _host_lock(places):
         if power.is_on(places):
             if spec.read(federation, name) != wanted:
                 raise UsageError(
@@ -65,8 +65,9 @@ def create(wanted: HostSpec) -> None:
 def destroy(federation: str, name: str) -> None:
     """Shut a host down and remove it, and the network with the last one. An unknown host is no error."""
     preflight()
-    with _host_lock(federation, name):
-        _destroy(Places(federation, name))
+    places = Places(federation, name)
+    with _host_lock(places):
+        _destroy(places)
 
 
 def destroy_all(federation: str) -> None:
@@ -81,17 +82,19 @@ def destroy_all(federation: str) -> None:
 def stop(federation: str, name: str) -> None:
     """Shut a host down in order; its disk stays. A host that is off already is no error."""
     preflight()
-    with _host_lock(federation, name):
+    places = Places(federation, name)
+    with _host_lock(places):
         spec.known(federation, name)
-        power.off(Places(federation, name), orderly=True)
+        power.off(places, orderly=True)
 
 
 def kill(federation: str, name: str) -> None:
     """Cut a host's power: every process ends at once; its disk stays as it is."""
     preflight()
-    with _host_lock(federation, name):
+    places = Places(federation, name)
+    with _host_lock(places):
         spec.known(federation, name)
-        power.off(Places(federation, name), orderly=False)
+        power.off(places, orderly=False)
 
 
 def start(federation: str, name: str) -> None:
@@ -103,7 +106,7 @@ def start(federation: str, name: str) -> None:
     """
     preflight()
     places = Places(federation, name)
-    with _host_lock(federation, name):
+    with _host_lock(places):
         known = spec.known(federation, name)
         if power.is_on(places):
             return
@@ -149,8 +152,8 @@ def hosts(federation: str | None = None) -> list[HostState]:
     return found
 
 
-def _host_lock(federation: str, name: str) -> AbstractContextManager[None]:
-    return locked(RUN / f"{federation}.{name}.lock")
+def _host_lock(places: Places) -> AbstractContextManager[None]:
+    return locked(RUN / f"{places.federation}.{places.name}.lock")
 
 
 def _federation_lock(federation: str) -> AbstractContextManager[None]:

@@ -59,6 +59,10 @@ class Places:
     federation: str
     name: str
 
+    def __post_init__(self) -> None:
+        check_name("federation", self.federation)
+        check_name("name", self.name)
+
     @property
     def disk(self) -> Path:
         """The host's own files and its spec."""
@@ -90,13 +94,16 @@ class Places:
         return f"flowerbed-lab-{self.machine}.service"
 
 
+def check_name(key: str, value: str) -> None:
+    """Raise UsageError if a value is no host name: names become parts of paths that are removed."""
+    if not _NAME.fullmatch(value):
+        raise UsageError(f"{key} {value!r} is no host name: lowercase letters, digits and inner hyphens, 32 at most")
+
+
 def check(spec: HostSpec) -> None:
     """Raise UsageError, naming the key and the value, if a host cannot be made from the spec."""
-    for key, value in (("federation", spec.federation), ("name", spec.name)):
-        if not _NAME.fullmatch(value):
-            raise UsageError(
-                f"{key} {value!r} is no host name: lowercase letters, digits and inner hyphens, 32 at most"
-            )
+    check_name("federation", spec.federation)
+    check_name("name", spec.name)
     try:
         cidr = spec.cidr
     except ValueError as error:
@@ -121,6 +128,7 @@ def check(spec: HostSpec) -> None:
 
 def names(federation: str) -> list[str]:
     """Return the names of the federation's hosts, on or off, sorted."""
+    check_name("federation", federation)
     return sorted(path.name for path in (DISKS / federation).glob("*") if path.is_dir())
 
 
