@@ -28,7 +28,8 @@ def test_check_is_clean_right_after_a_deploy(standing: Standing) -> None:
 
 def test_the_inventory_holds_no_secret(standing: Standing) -> None:
     hosts = standing.federation.hosts_file.read_text()
-    state = (standing.federation.state / "terraform.tfstate").read_text()
+    (state_file,) = standing.federation.state.rglob("terraform.tfstate")
+    state = state_file.read_text()
     passphrase = standing.federation.ca_passphrase_file.read_text().strip()
     private_key = standing.federation.ssh_key.read_text().splitlines()[1]
     for text in (hosts, state):
