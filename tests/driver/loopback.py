@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from cryptography import x509
@@ -116,7 +117,7 @@ class LoopbackFederation:
                 start_new_session=True,
             )
 
-    def _until(self, condition, what: str, seconds: float = 90) -> None:
+    def _until(self, condition: Callable[[], bool], what: str, seconds: float = 90) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             for name, process in self._processes.items():

@@ -12,7 +12,7 @@ from dropping_proxy import DroppingProxy
 from flowerbed.errors import UsageError, WorkFailed
 from flowerbed.runs import RunResult, follow, submit_and_follow
 from flowerbed.runs.connection import Connection
-from flowerbed.runs.events import Event, Reconnecting, RunEnded, RunSubmitted, SitesMissing
+from flowerbed.runs.events import Event, Reconnecting, RunEnded, RunLeft, RunSubmitted, SitesMissing
 from flowerbed.runs.follow import AppError, PhaseDone, PhaseStarted, Waiting
 from flowerbed.runs.transfer import receive, send_command
 from loopback import LoopbackFederation, free_port
@@ -190,13 +190,17 @@ def test_a_run_that_waits_for_nodes_is_stopped_in_time_and_says_for_whom(
 def test_ctrl_c_leaves_the_run_going_and_stop_ends_it(
     standing: LoopbackFederation, run: Callable[..., RunResult], home: Path
 ) -> None:
+    told: list[Event] = []
+
     def interrupt(event: Event) -> None:
+        told.append(event)
         if isinstance(event, PhaseStarted):
             os.kill(os.getpid(), signal.SIGINT)
 
     left = run({"behaviour": "slow", "slow.seconds": 300.0}, on_event=interrupt)
     assert (left.verdict.status, left.exit_code, left.folder) == ("running", 130, None)
     assert left.verdict.reason.startswith(f"left going; `flowerbed logs {left.run_id}")
+    assert told[-1] == RunLeft(left.verdict)
     assert standing.control.run(left.run_id).status == "running"
 
     standing.control.stop(left.run_id)

@@ -3,7 +3,7 @@
 import io
 from pathlib import Path
 
-from flowerbed.runs.events import LogLine, Reconnecting, RunEnded, RunSubmitted, SitesMissing
+from flowerbed.runs.events import LogLine, Reconnecting, RunEnded, RunLeft, RunSubmitted, SitesMissing
 from flowerbed.runs.follow import PhaseDone
 from flowerbed.runs.progress import Progress
 from flowerbed.runs.verdict import Verdict, decide
@@ -78,6 +78,13 @@ def test_waiting_is_shown_with_who_is_missing() -> None:
         "not online: hospital-a, hospital-b",
         "the log broke off, reconnecting: connection lost",
     ]
+
+
+def test_a_run_that_is_left_going_says_how_to_come_back() -> None:
+    output = io.StringIO()
+    with Progress(Console(file=output, width=40)) as progress:
+        progress(RunLeft(Verdict("running", "left going; `flowerbed logs 4711 --federation lab` follows it", 130)))
+    assert output.getvalue() == "running: left going; `flowerbed logs 4711 --federation lab` follows it\n"
 
 
 def test_the_apps_own_log_is_shown_on_request() -> None:

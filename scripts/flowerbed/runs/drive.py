@@ -11,7 +11,7 @@ from flowerbed.errors import WorkFailed
 from flowerbed.runs import app as apps
 from flowerbed.runs import results
 from flowerbed.runs.connection import SUPERLINK_NODE, Connection, Deployed, Remote
-from flowerbed.runs.events import Event, LogLine, OnEvent, Reconnecting, RunEnded, RunSubmitted, SitesMissing
+from flowerbed.runs.events import Event, LogLine, OnEvent, Reconnecting, RunEnded, RunLeft, RunSubmitted, SitesMissing
 from flowerbed.runs.flwr import Control, Line, Run, control
 from flowerbed.runs.follow import Follower, LogEvent, Round, Waiting, plain
 from flowerbed.runs.verdict import RUNNING, Verdict, decide
@@ -41,7 +41,12 @@ class RunResult:
 
     def to_json(self) -> dict[str, Any]:
         """One JSON document for `--json`."""
-        known = {"run_id": self.run_id, "status": self.verdict.status, "reason": self.verdict.reason}
+        known = {
+            "run_id": self.run_id,
+            "status": self.verdict.status,
+            "reason": self.verdict.reason,
+            "exit_code": self.verdict.exit_code,
+        }
         return {**self.record, **known, "folder": str(self.folder) if self.folder else None}
 
 
@@ -91,7 +96,7 @@ def submit_and_follow(
         )
         tell(RunSubmitted(run_id, checked.name, deployed.name, tuple(checked.left_out)))
         if detach:
-            return RunResult(run_id, Verdict(RUNNING, f"submitted; {_way_back(run_id, deployed)}", 0))
+            return _left(run_id, Verdict(RUNNING, f"submitted; {_way_back(run_id, deployed)}", 0), (), tell)
         watch = _Watch(api, remote, deployed, run_id, expected_sites, deadline, tell, into)
         return watch.to_the_end(live=True)
 
@@ -140,6 +145,11 @@ def _ended(folder: Path, run_id: str, rounds: tuple[Round, ...], deployed: Deplo
     return RunResult(run_id, verdict, folder, rounds, results.read(folder))
 
 
+def _left(run_id: str, verdict: Verdict, rounds: tuple[Round, ...], tell: OnEvent) -> RunResult:
+    tell(RunLeft(verdict))
+    return RunResult(run_id, verdict, rounds=rounds)
+
+
 @dataclass
 class _Watch:
     """One run being followed."""
@@ -174,7 +184,7 @@ class _Watch:
         except KeyboardInterrupt:
             left = "left going" if self._run is None else "not brought home"
             verdict = Verdict(RUNNING, f"{left}; {_way_back(self._run_id, self._deployed)}", INTERRUPTED)
-            return RunResult(self._run_id, verdict, rounds=tuple(self._follower.rounds))
+            return _left(self._run_id, verdict, tuple(self._follower.rounds), self._tell)
 
     def _lines(self, live: bool) -> Iterator[Line]:
         """The log to the run's end, through as many streams as it takes."""

@@ -42,6 +42,13 @@ class Reconnecting:
 
 
 @dataclass(frozen=True)
+class RunLeft:
+    """The run goes on without us; the verdict says how to come back."""
+
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
 class RunEnded:
     """The run is judged and home."""
 
@@ -51,5 +58,5 @@ class RunEnded:
     sites: SiteMetrics = field(default_factory=dict)
 
 
-Event = LogEvent | LogLine | RunSubmitted | SitesMissing | Reconnecting | RunEnded
+Event = LogEvent | LogLine | RunSubmitted | SitesMissing | Reconnecting | RunLeft | RunEnded
 OnEvent = Callable[[Event], None]

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flowerbed.runs.connection import SUPERLINK_NODE
-from flowerbed.runs.events import Event, LogLine, Reconnecting, RunEnded, RunSubmitted, SitesMissing
+from flowerbed.runs.events import Event, LogLine, Reconnecting, RunEnded, RunLeft, RunSubmitted, SitesMissing
 from flowerbed.runs.follow import (
     AppError,
     Metrics,
@@ -24,7 +24,7 @@ from flowerbed.runs.follow import (
     Waiting,
 )
 from flowerbed.runs.results import SiteMetrics
-from flowerbed.runs.verdict import COMPLETED, RUNNING
+from flowerbed.runs.verdict import COMPLETED, RUNNING, Verdict
 
 _SHOWN = 4
 
@@ -62,15 +62,9 @@ class Progress:
         """Show one event."""
         match event:
             case RunSubmitted():
-                self._say(Text(f"run {event.run_id}: {event.app} on {event.federation}"))
-                if event.left_out:
-                    more = " …" if len(event.left_out) > _SHOWN else ""
-                    files = ", ".join(event.left_out[:_SHOWN]) + more
-                    self._say(Text(f"not sent, Flower packs code and settings alone: {files}", "dim"))
-                self._now(Text("starting"))
-            case LogLine():
-                if self._verbose:
-                    self._say(Text(event.text, "dim"))
+                self._submitted(event)
+            case LogLine() if self._verbose:
+                self._say(Text(event.text, "dim"))
             case Waiting():
                 self._say_or_show(Text(f"waiting for nodes: {event.online} online, {event.needed} needed", "yellow"))
             case SitesMissing():
@@ -87,8 +81,18 @@ class Progress:
                 self._say(Text(f"the log broke off, reconnecting: {event.reason}", "yellow"))
             case AppError():
                 self._say(Text(f"the ServerApp failed: {event.text}", "red"))
+            case RunLeft():
+                self._say_verdict(event.verdict)
             case RunEnded():
                 self._end(event)
+
+    def _submitted(self, event: RunSubmitted) -> None:
+        self._say(Text(f"run {event.run_id}: {event.app} on {event.federation}"))
+        if event.left_out:
+            more = " …" if len(event.left_out) > _SHOWN else ""
+            files = ", ".join(event.left_out[:_SHOWN]) + more
+            self._say(Text(f"not sent, Flower packs code and settings alone: {files}", "dim"))
+        self._now(Text("starting"))
 
     def _phase(self, event: PhaseStarted | PhaseDone) -> None:
         self._round = event.round
@@ -111,9 +115,12 @@ class Progress:
             self._live = None
         for table in metrics_table(event.rounds, event.sites):
             self._console.print(table)
-        colour = {COMPLETED: "green", RUNNING: "blue"}.get(event.verdict.status, "red")
-        self._say(Text.assemble((event.verdict.status, f"bold {colour}"), f": {event.verdict.reason}"))
+        self._say_verdict(event.verdict)
         self._say(Text(f"results: {event.folder}"))
+
+    def _say_verdict(self, verdict: Verdict) -> None:
+        colour = {COMPLETED: "green", RUNNING: "blue"}.get(verdict.status, "red")
+        self._say(Text.assemble((verdict.status, f"bold {colour}"), f": {verdict.reason}"))
 
     def _round_line(self, round_: Round) -> Text:
         parts: list[Text] = [Text(self._title(round_.number))]
