@@ -132,7 +132,7 @@ def test_a_node_that_is_lost_during_training_is_an_error() -> None:
     follower, _ = read("node_lost")
     train = follower.rounds[0].train
     assert train is not None and train.failures == 1
-    assert train.errors[0].reason.startswith("Error: Node Unavailable")
+    assert train.errors[0].reason.startswith("Node Unavailable — ")
 
 
 def test_a_reply_that_comes_too_late_is_missing() -> None:

@@ -56,12 +56,13 @@ def test_the_end_shows_the_metrics_of_each_round_and_of_each_site() -> None:
 def test_in_a_terminal_a_finished_round_is_one_line() -> None:
     lines = [line.rstrip() for line in shown("success", terminal=True).splitlines()]
     assert any(
-        line.endswith("round 1/2  train 2/2 loss 0.381  evaluate 2/2 accuracy 0.631 distance 1.143") for line in lines
+        line.endswith("round 1/2  train 2/2 loss 0.381  evaluate 2/2 accuracy 0.631 distance 1.143  server size 1.143")
+        for line in lines
     )
 
 
 def test_a_site_that_failed_is_named_with_its_reason() -> None:
-    assert "round 1/1 train 1/2 hospital-b failed: ValueError: no column 'age'" in shown("client_error")
+    assert "round 1/1 train 1/2 loss 0.5 (hospital-b failed: ValueError: no column 'age'" in shown("client_error")
 
 
 def test_an_error_of_the_server_app_is_shown_at_once() -> None:

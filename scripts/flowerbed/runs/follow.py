@@ -269,7 +269,7 @@ def reason(text: str) -> str:
     found = _CLIENT_EXCEPTION.search(text)
     if found:
         text = f"{found[1]}: {found[3]}"
-    return " ".join(text.split())[:500]
+    return " ".join(text.split()).removeprefix("Error: ")[:500]
 
 
 def _value(node: ast.expr) -> MetricValue | None:

@@ -76,7 +76,7 @@ class Progress:
             case PhaseStarted() | PhaseDone():
                 self._phase(event)
             case ServerEvaluated():
-                self._say(_line(f"{self._title(event.round.number)} server", _measured(event.round.server)))
+                self._measured_by_server(event.round)
             case Reconnecting():
                 self._say(Text(f"the log broke off, reconnecting: {event.reason}", "yellow"))
             case AppError():
@@ -102,6 +102,13 @@ class Progress:
             title = f"{self._title(event.round.number)} {event.phase.kind}"
             self._say(Text.assemble(title, " ", self._phase_text(event.phase)))
 
+    def _measured_by_server(self, round_: Round) -> None:
+        if self._live is not None and round_.phases:
+            self._round = round_
+            self._now(self._round_line(round_))
+        else:
+            self._say(Text(f"{self._title(round_.number)} server {_measured(round_.server)}"))
+
     def _end_round(self) -> None:
         """A finished round's line stays above the live one."""
         if self._live is not None and self._round is not None:
@@ -125,6 +132,8 @@ class Progress:
     def _round_line(self, round_: Round) -> Text:
         parts: list[Text] = [Text(self._title(round_.number))]
         parts += [Text.assemble((phase.kind, "bold"), " ", self._phase_text(phase)) for phase in round_.phases]
+        if round_.server:
+            parts.append(Text.assemble(("server", "bold"), f" {_measured(round_.server)}"))
         return Text("  ").join(parts)
 
     def _phase_text(self, phase: Phase) -> Text:
@@ -133,10 +142,12 @@ class Progress:
         expected = phase.sampled if phase.sampled is not None else phase.results + (phase.failures or 0)
         good = phase.results >= expected and not phase.failures
         text = Text.assemble((f"{phase.results}/{expected}", "green" if good else "red"))
+        if phase.metrics:
+            text.append(f" {_measured(phase.metrics)}")
         for error in phase.errors:
-            text.append(f" {self._names.get(error.node_id, f'node {error.node_id}')} failed: {error.reason}", "red")
-        measured = _measured(phase.metrics)
-        return Text.assemble(text, f" {measured}") if measured else text
+            name = self._names.get(error.node_id, f"node {error.node_id}")
+            text.append(f" ({name} failed: {error.reason})", "red")
+        return text
 
     def _title(self, number: int) -> str:
         return f"round {number}/{self._planned}" if self._planned else f"round {number}"
@@ -206,7 +217,3 @@ def _number(value: object) -> str:
     if isinstance(value, list):
         return f"{len(value)} values"
     return "" if value is None else str(value)
-
-
-def _line(title: str, rest: str) -> Text:
-    return Text(f"{title} {rest}".rstrip())
