@@ -88,7 +88,5 @@ def find(name_or_path: str | Path) -> Federation:
         known = ", ".join(sorted(folder.name for folder in INVENTORIES.iterdir() if folder.is_dir()))
         raise UsageError(f"federation '{name_or_path}' is unknown: {path} does not exist (there are: {known})")
     if not _NAME.fullmatch(path.name):
-        raise UsageError(
-            f"federation folder '{path.name}': use lower-case letters, digits and dashes, 32 at most"
-        )
+        raise UsageError(f"federation folder '{path.name}': use lower-case letters, digits and dashes, 32 at most")
     return Federation(path)

@@ -15,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
 from flowerbed.runs.connection import Connection, Deployed
 from flowerbed.runs.flwr import Control, environment
 

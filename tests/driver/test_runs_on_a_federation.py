@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from dropping_proxy import DroppingProxy
+from loopback import LoopbackFederation, free_port
+
 from flowerbed.errors import UsageError, WorkFailed
 from flowerbed.runs import RunResult, follow, submit_and_follow
 from flowerbed.runs.connection import Connection
 from flowerbed.runs.events import Event, Reconnecting, RunEnded, RunLeft, RunSubmitted, SitesMissing
 from flowerbed.runs.follow import AppError, PhaseDone, PhaseStarted, Waiting
 from flowerbed.runs.transfer import receive, send_command
-from loopback import LoopbackFederation, free_port
 
 
 class LocalFiles:

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 import testinfra
+from testinfra.host import Host
+
 from flowerbed import inventory
 from flowerbed.federation import Federation
 from flowerbed.paths import INVENTORIES, REPOSITORY
-from testinfra.host import Host
 
 SITES = ["hospital-a", "hospital-b", "hospital-c"]
 EXAMPLE = REPOSITORY / "examples" / "breast_cancer"

@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from flowerbed import inventory
 
+from flowerbed import inventory
 from tests.e2e.conftest import SITES, Standing
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flowerbed.paths import REPOSITORY
 
+from flowerbed.paths import REPOSITORY
 from tests.e2e.conftest import SITES, Standing
 
 PROBE = REPOSITORY / "tests" / "apps" / "probe"

@@ -5,7 +5,6 @@ import subprocess
 import time
 
 from flowerbed import lab
-
 from tests.e2e.conftest import SITES, Standing, prepare_data
 
 FOUR = [*SITES, "hospital-d"]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+
 from flowerbed import lab
 
 FEDERATION = "test-lab"

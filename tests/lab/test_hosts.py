@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from flowerbed import lab
-
 from tests.lab.conftest import Bench
 
 A, B = "10.91.1.1", "10.91.1.2"

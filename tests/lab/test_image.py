@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from flowerbed.errors import EnvironmentLacks, UsageError, WorkFailed
 from flowerbed.lab import image
 

@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from flowerbed import lab
 from flowerbed.errors import UsageError
 from flowerbed.lab import network
 from flowerbed.lab.spec import Places
-
 from tests.lab.conftest import Bench
 
 

@@ -4,11 +4,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from flowerbed import inventory, lab, machines
 from flowerbed.errors import EnvironmentLacks, UsageError
 from flowerbed.federation import Federation
 from flowerbed.lab.spec import Places
-
 from tests.terraform.conftest import write
 
 

@@ -18,11 +18,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flowerbed.paths import REPOSITORY
 from flwr.app import Context, Error, Message, RecordDict, UserConfig, UserConfigValue
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 from sklearn.datasets import load_breast_cancer
+
+from flowerbed.paths import REPOSITORY
 
 EXAMPLE = REPOSITORY / "examples" / "breast_cancer"
 sys.path.insert(0, str(EXAMPLE))

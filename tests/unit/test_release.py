@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from flowerbed import release
 from flowerbed.errors import UsageError, WorkFailed
 from flowerbed.federation import Federation

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from flowerbed.errors import UsageError
 from flowerbed.runs.app import FAB_LIMIT, App, check
 from flowerbed.runs.flwr import environment, flwr_command

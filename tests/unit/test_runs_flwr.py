@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+
 from flowerbed.errors import UsageError, WorkFailed
 from flowerbed.runs.connection import Connection, Deployed
 from flowerbed.runs.flwr import LogStream, checked, environment, parse_answer, write_config

@@ -3,12 +3,13 @@
 import io
 from pathlib import Path
 
+from rich.console import Console
+from test_runs_follow import read
+
 from flowerbed.runs.events import LogLine, Reconnecting, RunEnded, RunLeft, RunSubmitted, SitesMissing
 from flowerbed.runs.follow import PhaseDone
 from flowerbed.runs.progress import Progress
 from flowerbed.runs.verdict import Verdict, decide
-from rich.console import Console
-from test_runs_follow import read
 
 SITES = {"evaluate": {"hospital-b": {"accuracy": 0.75}, "hospital-a": {"accuracy": 0.5, "num-examples": 10}}}
 

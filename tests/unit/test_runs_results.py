@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_runs_follow import read
+
 from flowerbed.errors import WorkFailed
 from flowerbed.runs import results
 from flowerbed.runs.connection import Deployed
 from flowerbed.runs.flwr import Run
 from flowerbed.runs.follow import Phase, Round
 from flowerbed.runs.verdict import Verdict
-from test_runs_follow import read
 
 DEPLOYED = Deployed("lab", {"hospital-a": "17", "hospital-b": "18"}, release="r1")
 DONE = Verdict("completed", "2 rounds, all 8 replies", 0)

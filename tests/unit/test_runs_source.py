@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from flowerbed.errors import UsageError
 from flowerbed.runs.app import check
 from flowerbed.runs.source import inline, opened, values

@@ -5,6 +5,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+
 from flowerbed.errors import WorkFailed
 from flowerbed.runs.transfer import receive, send_command, unpack, verify
 

@@ -1,9 +1,10 @@
 """A run is complete only if every reply that was expected came."""
 
 import pytest
+from test_runs_follow import read
+
 from flowerbed.runs.follow import Phase, Round
 from flowerbed.runs.verdict import Verdict, decide, without_files
-from test_runs_follow import read
 
 
 def judge(name: str, status: str = "finished:completed", details: str = "", **more: object) -> Verdict:

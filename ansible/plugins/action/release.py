@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
-
 from ansible.plugins.action import ActionBase
 
 MODULE = "flowerbed.federation.release"

@@ -47,16 +47,12 @@ class CallbackModule(CallbackBase):
     def v2_runner_on_ok(self, result: CallbackTaskResult) -> None:
         """Report what changed, with its differences where the caller asked for them."""
         if result.result.get("changed"):
-            self._emit(
-                "changed", host=result.host.get_name(), task=result.task_name, diff=_diff(result.result)
-            )
+            self._emit("changed", host=result.host.get_name(), task=result.task_name, diff=_diff(result.result))
 
     def v2_runner_on_failed(self, result: CallbackTaskResult, ignore_errors: bool = False) -> None:
         """Report the failure in one line."""
         if not ignore_errors:
-            self._emit(
-                "failed", host=result.host.get_name(), task=result.task_name, message=_message(result.result)
-            )
+            self._emit("failed", host=result.host.get_name(), task=result.task_name, message=_message(result.result))
 
     def v2_runner_on_unreachable(self, result: CallbackTaskResult) -> None:
         """Report that the host does not answer."""

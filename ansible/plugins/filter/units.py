@@ -36,9 +36,7 @@ def node_config(values: dict[str, Any]) -> str:
     lines = []
     for key, value in values.items():
         if not _KEY.fullmatch(str(key)):
-            raise AnsibleFilterError(
-                f"node config key '{key}': use letters, digits, dashes and underscores only"
-            )
+            raise AnsibleFilterError(f"node config key '{key}': use letters, digits, dashes and underscores only")
         if not isinstance(value, str | bool | int | float):
             raise AnsibleFilterError(f"node config '{key}' must be a string, a number or true or false")
         lines.append(f"{key} = {json.dumps(value)}\n")

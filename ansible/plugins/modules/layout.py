@@ -211,9 +211,7 @@ class Layout:
             if not self.module.check_mode:
                 Path(path).unlink()
 
-    def _replace(
-        self, file: Path, content: bytes, owner: str, mode: str, validate: str | None = None
-    ) -> None:
+    def _replace(self, file: Path, content: bytes, owner: str, mode: str, validate: str | None = None) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
         new = Path(name)
@@ -253,9 +251,7 @@ class Layout:
         self.changed.append(what)
         after_line = after if after.endswith("\n") else f"{after}\n"
         before_line = before if not before or before.endswith("\n") else f"{before}\n"
-        self.diffs.append(
-            {"before_header": what, "after_header": what, "before": before_line, "after": after_line}
-        )
+        self.diffs.append({"before_header": what, "after_header": what, "before": before_line, "after": after_line})
 
     def _run(self, command: list[str]) -> None:
         if not self.module.check_mode:

@@ -96,9 +96,7 @@ def fingerprint(line: str) -> str:
 
 def main() -> None:
     """Make the key when it is missing and return its public part."""
-    module = AnsibleModule(
-        argument_spec={"path": {"type": "path", "required": True}}, supports_check_mode=True
-    )
+    module = AnsibleModule(argument_spec={"path": {"type": "path", "required": True}}, supports_check_mode=True)
     if not HAS_CRYPTOGRAPHY:
         module.fail_json(msg=missing_required_lib("cryptography"))
     path = Path(module.params["path"])
@@ -111,9 +109,7 @@ def main() -> None:
     try:
         line = public_line(path)
     except ValueError as error:
-        module.fail_json(
-            msg=f"{path} is no ECDSA key in OpenSSH form ({error}): move it away, a new one will be made"
-        )
+        module.fail_json(msg=f"{path} is no ECDSA key in OpenSSH form ({error}): move it away, a new one will be made")
     public = path.with_name(f"{path.name}.pub")
     tightened = _tighten(module, path)
     if not public.exists() or public.read_text() != f"{line}\n":

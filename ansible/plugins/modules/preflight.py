@@ -128,9 +128,7 @@ def system_problems() -> list[str]:
     if os.geteuid() != 0:
         problems.append("not root: set ansible_user=root or ansible_become=true for this host")
     if not Path("/run/systemd/system").is_dir():
-        problems.append(
-            "systemd does not run here: Flowerbed needs a machine with systemd as its first process"
-        )
+        problems.append("systemd does not run here: Flowerbed needs a machine with systemd as its first process")
     else:
         first = subprocess.run(["systemctl", "--version"], capture_output=True, text=True, check=False).stdout
         version = int(first.split()[1].split(".")[0]) if first else 0
@@ -138,9 +136,7 @@ def system_problems() -> list[str]:
             problems.append(f"systemd {version} is too old: install Debian 12, Ubuntu 24.04 or later")
     if sys.version_info < _PYTHON:
         found = f"{sys.version_info[0]}.{sys.version_info[1]}"
-        problems.append(
-            f"python3 is {found}: Flower needs 3.11 or later, set ansible_python_interpreter to one"
-        )
+        problems.append(f"python3 is {found}: Flower needs 3.11 or later, set ansible_python_interpreter to one")
     return problems
 
 
@@ -176,8 +172,7 @@ def port_problems(ports: list[dict[str, Any]]) -> list[str]:
                 probe.bind(("0.0.0.0", entry["port"]))  # noqa: S104 - bound for a moment, never listened on
             except OSError:
                 problems.append(
-                    f"port {entry['port']} is in use by another program: "
-                    f"stop that program or set {entry['variable']}"
+                    f"port {entry['port']} is in use by another program: stop that program or set {entry['variable']}"
                 )
     return problems
 
@@ -289,15 +284,11 @@ def main() -> None:
         *folder_problems(wanted["folders"]),
     ]
     if wanted["resolve"] and not addresses:
-        problems.append(
-            f"{wanted['resolve']} cannot be resolved here: mend the host's DNS or name its addresses"
-        )
+        problems.append(f"{wanted['resolve']} cannot be resolved here: mend the host's DNS or name its addresses")
     if problems:
         module.fail_json(msg="; ".join(problems), problems=problems)
     missing = {
-        package
-        for program, package in wanted["programs"].items()
-        if not shutil.which(program, path=_PROGRAM_FOLDERS)
+        package for program, package in wanted["programs"].items() if not shutil.which(program, path=_PROGRAM_FOLDERS)
     }
     module.exit_json(changed=False, packages=sorted(missing), addresses=addresses)
 
