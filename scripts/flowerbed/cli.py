@@ -14,7 +14,7 @@ from rich.table import Table
 
 from flowerbed import __version__, control, deploy, doctor, release, runs, status
 from flowerbed.console import Steps
-from flowerbed.errors import EnvironmentLacks, FlowerbedError
+from flowerbed.errors import EnvironmentLacks, FlowerbedError, UsageError
 from flowerbed.federation import Federation, find
 
 app = typer.Typer(
@@ -105,9 +105,11 @@ def down(federation: Name = "lab", as_json: AsJson = False) -> None:
 
 @app.command()
 def run(
-    application: Annotated[Path, typer.Argument(metavar="APP", help="The app's folder.")],
+    application: Annotated[str | None, typer.Argument(metavar="APP", help="A folder, or git+URL@REF.")] = None,
     federation: Annotated[str, typer.Option("--federation", "-f", help="The federation.")] = "lab",
     config: Annotated[list[str] | None, typer.Option("-c", metavar="KEY=VALUE", help="Override run config.")] = None,
+    server_code: Annotated[Path | None, typer.Option(help="A Python file with a ServerApp `app`.")] = None,
+    client_code: Annotated[Path | None, typer.Option(help="A Python file with a ClientApp `app`.")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Return as soon as the run is submitted.")] = False,
     timeout: Annotated[float | None, typer.Option(help="Stop the run after so many seconds.")] = None,
     as_json: AsJson = False,
@@ -116,18 +118,28 @@ def run(
 
     Exit code 0 only if the run completed and no expected reply was missing or an error.
     """
-    checked = runs.check(application)
-    overrides = checked.overrides(config or [])
-    with control.open_way(find(federation)) as way, _progress(way, as_json) as progress:
+    with contextlib.ExitStack() as stack:
+        if server_code and client_code and application is None:
+            values = runs.source.values(config or [])
+            opened = stack.enter_context(runs.source.inline(server_code, client_code, values))
+            overrides: dict[str, Any] = {}
+        elif application is not None and not server_code and not client_code:
+            opened = stack.enter_context(runs.source.opened(application))
+            overrides = dict(runs.check(opened.folder).overrides(config or []))
+        else:
+            raise UsageError("name what to run: an APP, or both --server-code and --client-code")
+        way = stack.enter_context(control.open_way(find(federation)))
+        progress = stack.enter_context(_progress(way, as_json))
         result = runs.submit_and_follow(
             way.connection,
             way.shell,
-            application,
+            opened.folder,
             overrides,
             deployed=way.deployed,
             expected_sites=len(way.deployed.sites) or None,
             timeout=timeout,
             detach=detach,
+            origin=opened.origin,
             on_event=progress,
         )
     _end_of_run(result, as_json)

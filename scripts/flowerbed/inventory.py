@@ -5,6 +5,7 @@ import os
 import re
 import tomllib
 from collections import Counter
+from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -61,12 +62,12 @@ class Inventory(_Strict):
     sites: dict[str, Site] = {}
 
 
-def parse(output: dict[str, Any], source: str) -> Inventory:
+def parse(output: Mapping[str, Any], source: str) -> Inventory:
     """Check a platform's output against the contract.
 
     `source` names where it came from, for the message. Raises UsageError with the key that is wrong.
     """
-    marked = _find_marker(output, source)
+    marked = _find_marker(dict(output), source)
     if marked:
         raise UsageError(f"{marked} holds a template marker, which Ansible would run: remove it")
     try:

@@ -3,6 +3,7 @@
 import shlex
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from flowerbed.inventory import Host
 from flowerbed.runs import transfer
 
 _UNREACHABLE = 255  # ssh's own exit code, as opposed to the remote command's
+_NO_SSH = "ssh is not installed: apt-get install openssh-client"
+_REOPEN_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -56,56 +59,93 @@ class Shell:
         """
         transfer.receive(self.command(transfer.send_command(path)), path, into)
 
+    def unreachable(self, said: str) -> str:
+        """One line for a host that does not answer, with the remedy."""
+        return (
+            f"{self.host.name} ({self.host.address}:{self.host.port}) does not answer by SSH: "
+            f"{' '.join(said.split()) or 'no answer'}; "
+            f"if it is down, `flowerbed up {self.federation.name}` brings it back"
+        )
+
     def _failure(self, code: int, message: str, what: str) -> str:
-        said = " ".join(message.split()) or f"exit code {code}"
         if code == _UNREACHABLE:
-            return (
-                f"{self.host.name} ({self.host.address}:{self.host.port}) does not answer by SSH: {said}; "
-                f"if it is down, `flowerbed up {self.federation.name}` brings it back"
-            )
-        return f"{what} failed on {self.host.name}: {said}"
+            return self.unreachable(message)
+        return f"{what} failed on {self.host.name}: {' '.join(message.split()) or f'exit code {code}'}"
 
 
 @contextmanager
 def forward(shell: Shell, port: int, patience: float = 15.0) -> Iterator[int]:
     """Forward a free local port to a port of the host's loopback while the context lasts.
 
-    Yields the local port. Raises WorkFailed when the host does not answer within `patience` seconds.
+    A line that drops is opened again on the same local port, so who talks through it can retry. Yields the local
+    port. Raises WorkFailed when the host does not answer within `patience` seconds at first.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         local = int(probe.getsockname()[1])
-    target = f"{shell.host.user}@{shell.host.address}"
     command = ["ssh", *shell.options(), "-o", "ExitOnForwardFailure=yes", "-N"]
-    command += ["-L", f"127.0.0.1:{local}:127.0.0.1:{port}", target]
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    ) as process:
+    command += ["-L", f"127.0.0.1:{local}:127.0.0.1:{port}", f"{shell.host.user}@{shell.host.address}"]
+    line = _Line(command)
+    try:
+        _wait_for_port(line, local, patience, shell)
+        line.keep()
+        yield local
+    finally:
+        line.close()
+
+
+class _Line:
+    """An ssh process that is started again when it ends."""
+
+    def __init__(self, command: list[str]) -> None:
+        self._command = command
+        self._closed = threading.Event()
+        self._keeper = threading.Thread(target=self._keep, daemon=True)
+        self.process = self._open()
+
+    def _open(self) -> "subprocess.Popen[bytes]":
         try:
-            _wait_for_port(process, local, patience, shell)
-            yield local
-        finally:
-            process.terminate()
+            return subprocess.Popen(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                start_new_session=True,  # Ctrl-C is for us to handle
+            )
+        except FileNotFoundError:
+            raise EnvironmentLacks(_NO_SSH) from None
+
+    def keep(self) -> None:
+        """From now on, open the line again whenever it drops."""
+        self._keeper.start()
+
+    def _keep(self) -> None:
+        while not self._closed.is_set():
+            self.process.communicate()
+            if self._closed.wait(_REOPEN_SECONDS):
+                return
+            self.process = self._open()
+
+    def close(self) -> None:
+        """End the process and open none again."""
+        self._closed.set()
+        self.process.terminate()
+        if self._keeper.is_alive():
+            self._keeper.join()
+        self.process.terminate()
+        self.process.communicate()
 
 
-def _wait_for_port(process: subprocess.Popen[bytes], port: int, patience: float, shell: Shell) -> None:
+def _wait_for_port(line: _Line, port: int, patience: float, shell: Shell) -> None:
     deadline = time.monotonic() + patience
     while True:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
-        if process.poll() is not None or time.monotonic() > deadline:
-            process.terminate()
-            said = process.stderr.read().decode(errors="replace") if process.stderr else ""
-            raise WorkFailed(
-                f"the coordinator {shell.host.name} ({shell.host.address}:{shell.host.port}) does not answer "
-                f"by SSH: {' '.join(said.split()) or 'no answer'}; "
-                f"if it is down, `flowerbed up {shell.federation.name}` brings it back"
-            )
+        if line.process.poll() is not None or time.monotonic() > deadline:
+            line.process.terminate()
+            _, said = line.process.communicate()
+            raise WorkFailed(shell.unreachable(said.decode(errors="replace")))
         time.sleep(0.05)
 
 
@@ -113,4 +153,4 @@ def _ssh(command: list[str]) -> subprocess.CompletedProcess[bytes]:
     try:
         return subprocess.run(command, input=b"", capture_output=True, check=False)
     except FileNotFoundError:
-        raise EnvironmentLacks("ssh is not installed: apt-get install openssh-client") from None
+        raise EnvironmentLacks(_NO_SSH) from None
