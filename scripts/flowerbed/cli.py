@@ -34,11 +34,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document an
 def main() -> None:
     """Run the command line with honest exit codes and no tracebacks for what a user can cause."""
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)  # without standalone mode, typer.Exit's code is returned
+        sys.exit(code if isinstance(code, int) else 0)
     except FlowerbedError as error:
         _fail(str(error), error.exit_code)
-    except typer.Exit as done:
-        sys.exit(done.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         _fail("interrupted: the same command goes on from here", 130)
     except Exception as error:
