@@ -3,6 +3,7 @@
 import shlex
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -99,6 +100,7 @@ class _Line:
 
     def __init__(self, command: list[str]) -> None:
         self._command = command
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the line
         self._closed = threading.Event()
         self._keeper = threading.Thread(target=self._keep, daemon=True)
         self.process = self._open()
@@ -109,7 +111,7 @@ class _Line:
                 self._command,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
+                stderr=self._said,
                 start_new_session=True,  # Ctrl-C is for us to handle
             )
         except FileNotFoundError:
@@ -121,7 +123,7 @@ class _Line:
 
     def _keep(self) -> None:
         while not self._closed.is_set():
-            self.process.communicate()
+            self.process.wait()
             if self._closed.wait(_REOPEN_SECONDS):
                 return
             self.process = self._open()
@@ -132,8 +134,16 @@ class _Line:
         self.process.terminate()
         if self._keeper.is_alive():
             self._keeper.join()
+            self.process.terminate()
+        self.process.wait()
+        self._said.close()
+
+    def last_words(self) -> str:
+        """End the process; what ssh said."""
         self.process.terminate()
-        self.process.communicate()
+        self.process.wait()
+        self._said.seek(0)
+        return self._said.read().decode(errors="replace")
 
 
 def _wait_for_port(line: _Line, port: int, patience: float, shell: Shell) -> None:
@@ -143,9 +153,7 @@ def _wait_for_port(line: _Line, port: int, patience: float, shell: Shell) -> Non
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
         if line.process.poll() is not None or time.monotonic() > deadline:
-            line.process.terminate()
-            _, said = line.process.communicate()
-            raise WorkFailed(shell.unreachable(said.decode(errors="replace")))
+            raise WorkFailed(shell.unreachable(line.last_words()))
         time.sleep(0.05)
 
 

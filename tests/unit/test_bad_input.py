@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from flowerbed import lab
 from flowerbed.errors import EnvironmentLacks, UsageError, WorkFailed
 from flowerbed.paths import INVENTORIES
 
@@ -73,6 +74,7 @@ def test_a_wrong_site_is_named_with_its_key_and_nothing_is_made(federation: Path
     assert done.returncode in (UsageError.exit_code, WorkFailed.exit_code)
     refused(done, done.returncode, *said)
     assert not (federation / "hosts.json").exists()
+    assert lab.hosts("bad-input") == []
 
 
 def test_two_platform_files_are_one_too_many(federation: Path) -> None:

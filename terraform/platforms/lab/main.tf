@@ -21,6 +21,10 @@ locals {
   shared = [for address, names in { for name, address in local.addresses : address => name... } :
   "${join(" and ", names)} have ${address}" if length(names) > 1]
 
+  # fileexists() answers for files and errs for folders, the only way here to tell that a folder is there.
+  no_folder = [for name, site in var.sites : "${local.data[name]} of ${name}"
+  if try(trimspace(site.data), "") != "" && can(fileexists(local.data[name]))]
+
   # A folder beginning with "/" stays what it is; any other one is in the federation's folder.
   data = { for name, site in var.sites : name => (
     startswith(coalesce(site.data, "data/${name}"), "/") ? site.data : "${var.federation_dir}/${coalesce(site.data, "data/${name}")}"

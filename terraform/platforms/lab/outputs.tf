@@ -34,4 +34,9 @@ output "inventory" {
     condition     = length(local.shared) == 0
     error_message = "address: ${join(", ", local.shared)}: set address of one of them to a free one in ${var.network}."
   }
+
+  precondition {
+    condition     = length(local.no_folder) == 0
+    error_message = "data: ${join(", ", local.no_folder)} is no folder: make it, or correct data."
+  }
 }

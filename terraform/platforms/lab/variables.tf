@@ -114,8 +114,8 @@ variable "sites" {
   }
 
   validation {
-    condition     = alltrue(flatten([for site in values(var.sites) : [for key in keys(try(site.labels, {})) : can(regex("^[A-Za-z0-9_.-]{1,64}$", key))]]))
-    error_message = "sites: label ${join(", ", flatten([for name, site in var.sites : [for key in keys(try(site.labels, {})) : "'${key}' of ${name}" if !can(regex("^[A-Za-z0-9_.-]{1,64}$", key))]]))} is no key: use letters, digits, '.', '_' and '-', 64 at most."
+    condition     = alltrue(flatten([for site in values(var.sites) : [for key in keys(try(site.labels, {})) : can(regex("^[A-Za-z0-9_-]{1,64}$", key))]]))
+    error_message = "sites: label ${join(", ", flatten([for name, site in var.sites : [for key in keys(try(site.labels, {})) : "'${key}' of ${name}" if !can(regex("^[A-Za-z0-9_-]{1,64}$", key))]]))} is no key: use letters, digits, '_' and '-', 64 at most."
   }
 
   validation {

@@ -306,3 +306,13 @@ run "two_sites_at_one_address" {
 
   expect_failures = [output.inventory]
 }
+
+run "a_data_folder_that_does_not_exist" {
+  command = plan
+
+  variables {
+    sites = { hospital-a = { data = "/nonexistent/data" } }
+  }
+
+  expect_failures = [output.inventory]
+}
