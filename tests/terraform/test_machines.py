@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 
 from flowerbed import inventory, lab, machines
-from flowerbed.errors import EnvironmentLacks, FlowerbedError, UsageError
+from flowerbed.errors import EnvironmentLacks, UsageError
 from flowerbed.federation import Federation
 from flowerbed.lab.spec import Places
-from flowerbed.lab.system import DISKS
 from tests.terraform.conftest import write
 
 
@@ -99,20 +98,6 @@ def test_a_data_folder_that_is_none_is_refused_before_any_machine_is_made(federa
     with pytest.raises(UsageError, match=r"data: .*/lab\.tfvars of hospital-b is no folder"):
         machines.up(federation)
     assert boots(federation) == before
-
-
-def test_a_machine_that_cannot_be_made_is_named_and_the_next_up_goes_on(federation: Federation) -> None:
-    in_the_way = DISKS / federation.name / "hospital-b"
-    in_the_way.parent.mkdir(parents=True, exist_ok=True)
-    in_the_way.touch()
-    write(federation, "sites = { hospital-a = {}, hospital-b = {} }")
-    with pytest.raises(FlowerbedError, match="hospital-b"):
-        machines.up(federation)
-    in_the_way.unlink()
-    write(federation, "sites = { hospital-a = {}, hospital-b = {} }")
-    machines.up(federation)
-    assert set(boots(federation)) == {"coordinator", "hospital-a", "hospital-b"}
-    assert not machines.planned(federation).pending
 
 
 def test_a_copied_folder_does_not_touch_the_first_ones_machines(federation: Federation, tmp_path: Path) -> None:

@@ -62,11 +62,11 @@ run "what_a_site_sets_is_what_it_gets" {
     sites = {
       hospital-a = {
         address     = "10.78.0.7"
-        data        = "records"
+        data        = "secrets"
         labels      = { region = "north" }
         node_config = { partition-id = "3" }
       }
-      hospital-b = { data = "/srv/b" }
+      hospital-b = { data = "/srv" }
     }
   }
 
@@ -87,7 +87,7 @@ run "what_a_site_sets_is_what_it_gets" {
     error_message = "Node config passes unchanged."
   }
   assert {
-    condition     = local.data["hospital-a"] == "${var.federation_dir}/records" && local.data["hospital-b"] == "/srv/b"
+    condition     = local.data["hospital-a"] == "${var.federation_dir}/secrets" && local.data["hospital-b"] == "/srv"
     error_message = "A data folder is relative to the federation's, unless it is absolute."
   }
   assert {
