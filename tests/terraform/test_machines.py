@@ -92,12 +92,18 @@ def test_a_host_that_died_is_noticed_and_made_afresh(federation: Federation) -> 
     assert not machines.planned(federation).pending
 
 
-def test_a_data_folder_that_is_none_is_refused_before_any_machine_is_made(federation: Federation) -> None:
+def test_a_data_folder_that_is_none_is_refused_before_any_machine_is_made_and_the_next_up_goes_on(
+    federation: Federation,
+) -> None:
     before = boots(federation)
     write(federation, 'sites = { hospital-a = {}, hospital-b = { data = "lab.tfvars" } }')
     with pytest.raises(UsageError, match=r"data: .*/lab\.tfvars of hospital-b is no folder"):
         machines.up(federation)
     assert boots(federation) == before
+    write(federation, "sites = { hospital-a = {}, hospital-b = {} }")
+    machines.up(federation)
+    assert set(boots(federation)) == {"coordinator", "hospital-a", "hospital-b"}
+    assert not machines.planned(federation).pending
 
 
 def test_a_copied_folder_does_not_touch_the_first_ones_machines(federation: Federation, tmp_path: Path) -> None:
