@@ -27,7 +27,11 @@ app = typer.Typer(
 release_app = typer.Typer(help="Releases: Flower and the apps' dependencies, locked by hash.", no_args_is_help=True)
 app.add_typer(release_app, name="release")
 
-Name = Annotated[str, typer.Argument(metavar="[FED]", help="A folder under inventories/, or a folder's path.")]
+_DEFAULT = "FLOWERBED_FEDERATION"
+Name = Annotated[
+    str, typer.Argument(metavar="[FED]", envvar=_DEFAULT, help="A folder under inventories/, or a folder's path.")
+]
+Option = Annotated[str, typer.Option("--federation", "-f", metavar="FED", envvar=_DEFAULT, help="The federation.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
@@ -105,7 +109,7 @@ def down(federation: Name = "lab", as_json: AsJson = False) -> None:
 @app.command()
 def run(
     application: Annotated[str | None, typer.Argument(metavar="APP", help="A folder, or git+URL@REF.")] = None,
-    federation: Annotated[str, typer.Option("--federation", "-f", help="The federation.")] = "lab",
+    federation: Option = "lab",
     config: Annotated[list[str] | None, typer.Option("-c", metavar="KEY=VALUE", help="Override run config.")] = None,
     server_code: Annotated[Path | None, typer.Option(help="A Python file with a ServerApp `app`.")] = None,
     client_code: Annotated[Path | None, typer.Option(help="A Python file with a ClientApp `app`.")] = None,
@@ -147,7 +151,7 @@ def run(
 @app.command()
 def logs(
     run_id: Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")],
-    federation: Annotated[str, typer.Option("--federation", "-f", help="The federation.")] = "lab",
+    federation: Option = "lab",
     as_json: AsJson = False,
 ) -> None:
     """Follow a run from its first line, and bring its results home when it ends."""
@@ -171,7 +175,7 @@ def runs_(
 @app.command()
 def stop(
     run_id: Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")],
-    federation: Annotated[str, typer.Option("--federation", "-f", help="The federation.")] = "lab",
+    federation: Option = "lab",
     as_json: AsJson = False,
 ) -> None:
     """Stop a run."""
