@@ -1,6 +1,8 @@
 """Contract 2: the way to a federation's Control API, through SSH to the coordinator's loopback."""
 
 import json
+import socket
+import ssl
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -18,6 +20,7 @@ from flowerbed.runs.connection import Connection, Deployed
 SUPERLINK_PORT = 8000
 _RECORD = "/var/lib/flower/nodes.json"
 _CURRENT = "/opt/flower/current"
+_TLS_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ def open_way(federation: Federation) -> Iterator[Way]:
     if not insecure and not certificates.exists():
         raise UsageError(f"{certificates} is missing: copy the CA's certificate there")
     with ssh.forward(shell, int(facts["port"])) as port:
+        if not insecure:
+            _check_certificate(federation, shell.host.name, port)
         yield Way(
             connection=Connection(
                 address=f"127.0.0.1:{port}",
@@ -72,6 +77,27 @@ def run_flwr(way: Way, words: list[str]) -> int:
             return subprocess.run(words, env=flwr.environment(home), check=False).returncode
         except FileNotFoundError:
             raise UsageError(f"{words[0]} is no program on this machine: use flwr and its arguments") from None
+
+
+def _check_certificate(federation: Federation, name: str, port: int) -> None:
+    """Say in one line what is wrong with the SuperLink's certificate; `flwr` would only fail to connect."""
+    context = ssl.create_default_context(cafile=str(federation.ca_certificate))
+    try:
+        with (
+            socket.create_connection(("127.0.0.1", port), timeout=_TLS_SECONDS) as plain,
+            context.wrap_socket(plain, server_hostname="localhost"),
+        ):
+            return
+    except ssl.SSLCertVerificationError as error:
+        raise WorkFailed(
+            f"the SuperLink's certificate on {name} is refused ({error.verify_message}): "
+            f"`flowerbed up {federation.name}` renews it"
+        ) from None
+    except OSError as error:
+        raise WorkFailed(
+            f"the SuperLink on {name} does not answer ({error}): `flowerbed status {federation.name}` says more, "
+            f"`flowerbed up {federation.name}` mends it"
+        ) from None
 
 
 def _facts(shell: ssh.Shell) -> dict[str, Any]:

@@ -1,0 +1,117 @@
+"""What goes wrong in a standing federation is named in one line with the remedy, and mended by `up`."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
+from flowerbed import lab
+from tests.e2e.conftest import Standing
+
+CERTIFICATE = "/etc/flower/superlink/server.crt"
+
+
+def error_line(standing: Standing, *words: str, code: int, env: dict[str, str] | None = None) -> str:
+    """The one line that a command says, with this exit code and no traceback."""
+    done = standing.flowerbed(*words, env=env)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    return line
+
+
+def test_a_wrong_passphrase_is_named_and_changes_nothing(standing: Standing) -> None:
+    wrong = {"FLOWERBED_CA_PASSPHRASE": "not the passphrase"}
+    assert "passphrase" in error_line(standing, "up", standing.path, code=1, env=wrong)
+    again = standing.succeed("up", standing.path)
+    assert set(again["hosts_changed"].values()) == {0}
+
+
+def test_missing_data_is_named_before_anything_is_changed(standing: Standing) -> None:
+    file = standing.federation.path / "host_vars" / "hospital-a.yml"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("supernode_data_path: /srv/not-there\n")
+    try:
+        line = error_line(standing, "up", standing.path, code=1)
+    finally:
+        file.unlink()
+    assert "hospital-a" in line
+    assert "/srv/not-there does not exist" in line
+    assert "supernode_data_path" in line
+
+
+def test_a_port_in_use_is_named_with_the_variable_that_chooses_another(standing: Standing) -> None:
+    host = standing.host("hospital-a")
+    file = standing.federation.path / "host_vars" / "hospital-a.yml"
+    file.write_text("supernode_port: 9555\n")
+    host.check_output("systemd-run --unit=in-the-way --collect python3 -m http.server --bind 127.0.0.1 9555")
+    host.run("for i in $(seq 50); do (echo > /dev/tcp/127.0.0.1/9555) 2>/dev/null && break; sleep 0.1; done")
+    try:
+        # Its own service holds the port that it uses now; the new one belongs to somebody else.
+        host.check_output("systemctl stop flower-supernode")
+        line = error_line(standing, "up", standing.path, code=1)
+    finally:
+        file.unlink()
+        host.check_output("systemctl stop in-the-way && systemctl start flower-supernode")
+    assert "hospital-a" in line
+    assert "port 9555 is in use" in line
+    assert "supernode_port" in line
+
+
+@pytest.fixture
+def expired(standing: Standing) -> Iterator[None]:
+    """The SuperLink presents a certificate that ended yesterday."""
+    ca = standing.federation.secrets / "ca"
+    passphrase = standing.federation.ca_passphrase_file.read_text().strip().encode()
+    key = serialization.load_pem_private_key((ca / "ca.key").read_bytes(), passphrase)
+    assert isinstance(key, EllipticCurvePrivateKey)
+    host = standing.host("coordinator")
+    current = x509.load_pem_x509_certificate(host.file(CERTIFICATE).content)
+    now = datetime.now(UTC)
+    builder = (
+        x509.CertificateBuilder(current.issuer, current.subject, current.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=9))
+        .not_valid_after(now - timedelta(days=1))
+    )
+    for extension in current.extensions:
+        builder = builder.add_extension(extension.value, extension.critical)
+    pem = builder.sign(key, hashes.SHA384()).public_bytes(serialization.Encoding.PEM).decode()
+    host.check_output("printf %s %s > %s", "%s", pem, CERTIFICATE)
+    host.check_output("systemctl restart flower-superlink")
+    host.run("for i in $(seq 100); do (echo > /dev/tcp/127.0.0.1/8000) 2>/dev/null && break; sleep 0.2; done")
+    yield
+    assert standing.flowerbed("up", standing.path).returncode == 0
+
+
+@pytest.mark.usefixtures("expired")
+def test_an_expired_certificate_is_named_and_renewed_by_up(standing: Standing) -> None:
+    line = error_line(standing, "runs", standing.path, code=1)
+    assert "certificate has expired" in line
+    assert "flowerbed up" in line
+    assert standing.flowerbed("up", standing.path).returncode == 0
+    assert standing.succeed("runs", standing.path)["runs"]
+
+
+@pytest.mark.parametrize("command", ["status", "runs", "up"])
+def test_a_coordinator_that_does_not_answer_is_named(standing: Standing, command: str) -> None:
+    lab.cut("e2e", "coordinator", everything=True)
+    try:
+        line = error_line(standing, command, standing.path, code=1)
+    finally:
+        lab.restore("e2e", "coordinator")
+    assert "coordinator" in line
+    assert "ssh" in line.lower()
+
+
+def test_a_broken_app_is_refused_before_it_is_sent(standing: Standing, tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text(
+        '[project]\nname = "broken"\nversion = "1.0.0"\n[tool.flwr.app]\npublisher = "me"\n'
+        '[tool.flwr.app.components]\nserverapp = "broken:server"\nclientapp = "broken:client"\n'
+    )
+    (tmp_path / "broken.py").write_text("def client(:\n")
+    line = error_line(standing, "run", str(tmp_path), "--federation", standing.path, code=2)
+    assert "broken.py" in line
