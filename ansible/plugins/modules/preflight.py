@@ -61,6 +61,10 @@ options:
         description: A group through which the service reads; empty for what everybody may read.
         type: str
         default: ""
+      group_variable:
+        description: The variable that names such a group; empty where there is none.
+        type: str
+        default: ""
       variable:
         description: The variable that names the folder.
         type: str
@@ -107,6 +111,7 @@ addresses:
 
 import grp
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -164,13 +169,13 @@ def port_problems(ports: list[dict[str, Any]]) -> list[str]:
     """Each port is free, or held by the service that it is for."""
     problems = []
     for entry in ports:
-        if _unit_active(entry["unit"]):
-            continue
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("0.0.0.0", entry["port"]))  # noqa: S104 - bound for a moment, never listened on
             except OSError:
+                if _held_by(entry["port"], entry["unit"]):
+                    continue
                 problems.append(
                     f"port {entry['port']} is in use by another program: stop that program or set {entry['variable']}"
                 )
@@ -183,15 +188,14 @@ def folder_problems(folders: list[dict[str, Any]]) -> list[str]:
     for entry in folders:
         path = Path(entry["path"])
         if not path.is_dir():
-            problems.append(f"{path} does not exist: put the site's data there or set {entry['variable']}")
+            problems.append(f"{path} does not exist: make it or correct {entry['variable']}")
             continue
         unreadable = _unreadable(path, entry["group"])
         if unreadable:
             how = f"group '{entry['group']}'" if entry["group"] else "everybody"
-            problems.append(
-                f"{unreadable} is not readable by {how}: change its permissions "
-                "or set supernode_data_group to the group that may read it"
-            )
+            other = entry["group_variable"]
+            other = f" or set {other} to the group that may read it" if other else ""
+            problems.append(f"{unreadable} is not readable by {how}: change its permissions{other}")
     return problems
 
 
@@ -206,8 +210,17 @@ def resolve(name: str) -> list[str]:
     return sorted({str(entry[4][0]) for entry in found})
 
 
-def _unit_active(unit: str) -> bool:
-    return subprocess.run(["systemctl", "is-active", "--quiet", unit], check=False).returncode == 0
+def _held_by(port: int, unit: str) -> bool:
+    """Whether one of the unit's own processes listens on the port."""
+    command = ["ss", "--listening", "--tcp", "--numeric", "--processes", "--no-header", f"sport = :{port}"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    for pid in re.findall(r"pid=(\d+)", listed):
+        try:
+            if f"/{unit}" in Path(f"/proc/{pid}/cgroup").read_text():
+                return True
+        except OSError:
+            continue  # it ended meanwhile
+    return False
 
 
 def _unreadable(folder: Path, group: str) -> str:
@@ -268,6 +281,7 @@ def main() -> None:
                 "options": {
                     "path": {"type": "path", "required": True},
                     "group": {"type": "str", "default": ""},
+                    "group_variable": {"type": "str", "default": ""},
                     "variable": {"type": "str", "required": True},
                 },
             },
