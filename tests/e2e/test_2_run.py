@@ -1,10 +1,9 @@
 """A run on the deployed hospitals: right, recorded, and driven by either command line."""
 
 import csv
-import importlib.util
+import importlib
 import json
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -32,10 +31,13 @@ def test_every_expected_reply_of_every_round_came(run: dict[str, Any]) -> None:
             assert (entry[phase]["sampled"], entry[phase]["results"], entry[phase]["failures"]) == (3, 3, 0)
 
 
-def test_the_federated_model_is_as_accurate_as_one_trained_centrally(standing: Standing, folder: Path) -> None:
+def test_the_federated_model_is_as_accurate_as_one_trained_centrally(
+    standing: Standing, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(EXAMPLE)
     rounds = json.loads((folder / "files" / "metrics.json").read_text())["rounds"]
     folders = [standing.federation.data / site for site in SITES]
-    _, centrally = _module("central").train_centrally(folders)
+    _, centrally = importlib.import_module("central").train_centrally(folders)
     assert rounds[-1]["metrics"]["accuracy"] >= 0.95
     assert abs(rounds[-1]["metrics"]["accuracy"] - centrally) <= 0.02
 
@@ -95,11 +97,3 @@ def test_a_detached_run_can_be_stopped(standing: Standing) -> None:
     standing.succeed("stop", started["run_id"], "--federation", standing.path)
     listed = {one["run_id"]: one["status"] for one in standing.succeed("runs", standing.path)["runs"]}
     assert listed[started["run_id"]] == "finished:stopped"
-
-
-def _module(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, EXAMPLE / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
