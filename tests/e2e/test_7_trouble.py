@@ -1,5 +1,11 @@
 """What goes wrong in a standing federation is named in one line with the remedy, and mended by `up`."""
 
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
-from flowerbed import lab
+from flowerbed import control, lab
 from tests.e2e.conftest import Standing
 
 CERTIFICATE = "/etc/flower/superlink/server.crt"
@@ -113,3 +119,18 @@ def test_a_broken_app_is_refused_before_it_is_sent(standing: Standing, tmp_path:
     (tmp_path / "broken.py").write_text("def client(:\n")
     line = error_line(standing, "run", str(tmp_path), "--federation", standing.path, code=2)
     assert "broken.py" in line
+
+
+def test_a_dropped_ssh_line_is_opened_again_on_the_same_port(standing: Standing) -> None:
+    with control.open_way(standing.federation) as way:
+        address = way.connection.address
+        lines = subprocess.run(["pgrep", "-f", f"ssh .*-L {address}:"], capture_output=True, text=True, check=True)
+        (pid,) = lines.stdout.split()
+        os.kill(int(pid), signal.SIGKILL)
+        host, port = address.split(":")
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=5):
+                return
+            time.sleep(0.2)
+    pytest.fail("the line was not opened again")
