@@ -1,0 +1,47 @@
+"""Before the role was applied: what it refuses, in one line that names the variable, and before anything is changed."""
+
+import pytest
+
+from tests.ansible.molecule.fixtures import Machine, refused
+
+CASES = {
+    "no-release": {"supernode_release": ""},
+    "no-port": {"supernode_gateway": "flower.example.org"},
+    "no-authority": {"supernode_ca_certificate": ""},
+    "insecure": {"supernode_insecure": True},
+    "port-in-use": {"supernode_port": 22},
+    "no-data": {"supernode_data_path": "/srv/nowhere"},
+    "no-volume": {"supernode_volumes": [{"source": "/srv/nowhere"}]},
+    "closed-data": {"supernode_data_path": "/srv/closed"},
+    "unknown-group": {"supernode_data_group": "nobody-knows"},
+    "unknown-name": {"supernode_gateway": "flower.invalid:443"},
+}
+
+
+@pytest.fixture(scope="module")
+def messages() -> dict[str, str]:
+    return refused(CASES)
+
+
+@pytest.mark.parametrize(
+    ("case", "remedy"),
+    [
+        ("no-release", "set supernode_release to the archive"),
+        ("no-port", "set supernode_gateway to the gateway as address:port"),
+        ("no-authority", "set supernode_ca_certificate to the CA's certificate"),
+        ("insecure", "supernode_insecure is for tests: set supernode_test_federation"),
+        ("port-in-use", "port 22 is in use by another program: stop that program or set supernode_port"),
+        ("no-data", "/srv/nowhere does not exist: make it or correct supernode_data_path"),
+        ("no-volume", "/srv/nowhere does not exist: make it or correct supernode_volumes"),
+        ("closed-data", "/srv/closed is not readable by everybody: change its permissions or set supernode_data_group"),
+        ("unknown-group", "group 'nobody-knows' does not exist"),
+        ("unknown-name", "flower.invalid cannot be resolved here: mend the host's DNS"),
+    ],
+)
+def test_the_role_refuses_and_names_the_remedy(messages: dict[str, str], case: str, remedy: str) -> None:
+    assert remedy in messages[case]
+
+
+def test_check_and_refusals_change_nothing(hospital: Machine, messages: dict[str, str]) -> None:
+    assert len(messages) == len(CASES)
+    assert hospital.changed_since_prepared() == []
