@@ -123,7 +123,11 @@ def test_a_playbook_uses_a_role_modules_and_a_filter_by_their_full_names(install
     playbook = tmp_path / "play.yml"
     playbook.write_text(PLAYBOOK)
     words = ["--inventory", "localhost,", "--connection", "local", "--extra-vars"]
-    interpreter = {"ansible_python_interpreter": str(BIN / "python"), "folder": str(tmp_path), "owner": tmp_path.owner()}
+    interpreter = {
+        "ansible_python_interpreter": str(BIN / "python"),
+        "folder": str(tmp_path),
+        "owner": tmp_path.owner(),
+    }
     words += [json.dumps(interpreter), str(playbook)]
     installed.succeed("ansible-playbook", *words, "--check")
     assert not (tmp_path / "ca").exists()
@@ -170,7 +174,9 @@ def test_every_filter_that_exists_is_documented(installed: Installed) -> None:
 
 def test_every_role_but_the_internal_one_documents_its_options(installed: Installed) -> None:
     roles = {file.name for file in (installed.root / "roles").iterdir()} - {"common"}
-    documents = json.loads(installed.succeed("ansible-doc", "--json", "--type", "role", *(f"{NAME}.{role}" for role in roles)))
+    documents = json.loads(
+        installed.succeed("ansible-doc", "--json", "--type", "role", *(f"{NAME}.{role}" for role in roles))
+    )
     assert documents.keys() == {f"{NAME}.{role}" for role in roles}
     for name, document in documents.items():
         described = document["entry_points"]["main"]["options"]

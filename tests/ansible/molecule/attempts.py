@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 SETUID_PROGRAM = "/usr/local/bin/flowerbed-setuid-id"  # a copy of `id` that belongs to root and has the setuid bit
@@ -48,14 +49,14 @@ def main() -> None:
                 "own user namespace": Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"],
                 "setuid program": effective_user_of_setuid_program(),
                 "foreign processes": foreign_processes(),
-                "socket families": {family: attempt(lambda: socket_of(family)) for family in FAMILIES},
+                "socket families": {family: attempt(partial(socket_of, family)) for family in FAMILIES},
                 "kernel": kernel(),
                 "writable": sorted(writable()),
-                "left by others": [path for path in LEFT_BY_OTHERS if os.path.exists(path)],
+                "left by others": [path for path in LEFT_BY_OTHERS if os.access(path, os.F_OK)],
                 "read": {path: attempt(Path(path).read_bytes) for path in request.get("read", [])},
-                "write": {path: attempt(lambda: write(path)) for path in request.get("write", [])},
-                "list": {path: attempt(lambda: os.listdir(path)) for path in request.get("list", [])},
-                "connect": {target: attempt(lambda: connect(target)) for target in request.get("connect", [])},
+                "write": {path: attempt(partial(write, path)) for path in request.get("write", [])},
+                "list": {path: attempt(partial(look_into, path)) for path in request.get("list", [])},
+                "connect": {target: attempt(partial(connect, target)) for target in request.get("connect", [])},
             }
         )
     )
@@ -132,6 +133,10 @@ def write(path: str) -> None:
         file.write("x")
 
 
+def look_into(path: str) -> None:
+    list(Path(path).iterdir())
+
+
 def writable() -> Iterator[str]:
     """All folders, and files in folders that cannot be written, that the unit can write; kernel interfaces left out."""
     for folder, folders, files in os.walk("/"):
@@ -141,10 +146,9 @@ def writable() -> Iterator[str]:
             folders.clear()
             yield folder
             continue
-        for name in files:
-            path = os.path.join(folder, name)
-            if os.path.isfile(path) and not os.path.islink(path) and os.access(path, os.W_OK):
-                yield path
+        for path in (Path(folder, name) for name in files):
+            if path.is_file() and not path.is_symlink() and os.access(path, os.W_OK):
+                yield str(path)
 
 
 def connect(target: str) -> None:

@@ -1,4 +1,4 @@
-"""Makes and removes the lab hosts of a molecule scenario: `lab_hosts.py create|destroy`, with molecule's environment."""
+"""Makes and removes the lab hosts of a molecule scenario: `lab_hosts.py create`, `lab_hosts.py destroy`."""
 
 import os
 import secrets

@@ -1,6 +1,6 @@
 """What holds on every host of every scenario, after the role was applied twice."""
 
-from tests.ansible.molecule.fixtures import CONVERGE, HOSTS, MACHINES, Machine, play
+from tests.ansible.molecule.fixtures import CONVERGE, HOSTS, Machine, play
 
 EXPOSURE = 2.0
 # What a service may write besides its own folders; all of these are its own too, and gone when it ends.

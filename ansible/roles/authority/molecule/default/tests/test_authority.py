@@ -36,7 +36,9 @@ def thief() -> Issuer:
 
 def sign(file: Path, issuer: Issuer, *names: x509.GeneralName, is_ca: bool = False) -> Issuer:
     """Make a certificate that lasts a day, and write it; returns who could sign with it."""
-    subject = Issuer(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, file.stem)]), ec.generate_private_key(ec.SECP256R1()))
+    subject = Issuer(
+        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, file.stem)]), ec.generate_private_key(ec.SECP256R1())
+    )
     now = datetime.now(UTC)
     builder = (
         x509.CertificateBuilder()

@@ -1,4 +1,4 @@
-"""The SuperLink with everything turned round: a test federation without TLS or keys, ServerApps inside the SuperLink."""
+"""The SuperLink turned round: a test federation without TLS or keys, ServerApps inside the SuperLink."""
 
 from typing import Any
 

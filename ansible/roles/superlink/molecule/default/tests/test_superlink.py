@@ -4,8 +4,11 @@ import pytest
 
 from tests.ansible.molecule.fixtures import REFUSED, Machine
 
-ASK = "/opt/flower/current/bin/python -c 'import ssl, sys, urllib.request as u; context = ssl.create_default_context({}); "
-ASK += 'print(u.urlopen("https://127.0.0.1:8000/health", context=context).status)\''
+ASK = """python3 -c '
+import ssl, urllib.request
+context = ssl.create_default_context({})
+print(urllib.request.urlopen("https://127.0.0.1:8000/health", context=context).status)
+'"""
 SECRETS = [
     "/etc/flower/superlink/server.key",
     "/etc/flower/superlink/superexec.secret",

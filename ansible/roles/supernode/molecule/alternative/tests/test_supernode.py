@@ -1,4 +1,4 @@
-"""The SuperNode with everything turned round: a test federation without TLS or keys, ClientApps inside the SuperNode."""
+"""The SuperNode turned round: a test federation without TLS or keys, ClientApps inside the SuperNode."""
 
 import tomllib
 from typing import Any
