@@ -3,10 +3,10 @@
 import os
 import shutil
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from flowerbed.lab.system import PACKAGE_OF
 from flowerbed.paths import PLATFORMS
 
 _FREE_GB = 5.0
@@ -40,7 +40,9 @@ def examine() -> list[Finding]:
         findings.append(
             _program(platform, "terraform", "install Terraform 1.9 or later from its maker's package source")
         )
-    return findings + [check() for check in _LAB]
+    findings.append(_finding("lab", "root", os.geteuid() == 0, "run flowerbed with sudo: the lab makes containers"))
+    findings += [_program("lab", name, f"apt-get install {package}") for name, package in PACKAGE_OF.items()]
+    return findings
 
 
 def _finding(platform: str, what: str, ok: bool, remedy: str) -> Finding:
@@ -49,13 +51,3 @@ def _finding(platform: str, what: str, ok: bool, remedy: str) -> Finding:
 
 def _program(platform: str, name: str, remedy: str) -> Finding:
     return _finding(platform, name, shutil.which(name, path=_PROGRAM_FOLDERS) is not None, remedy)
-
-
-_LAB: list[Callable[[], Finding]] = [
-    lambda: _finding("lab", "root", os.geteuid() == 0, "run flowerbed with sudo: the lab makes containers"),
-    lambda: _program("lab", "mmdebstrap", "apt-get install mmdebstrap"),
-    lambda: _program("lab", "systemd-nspawn", "apt-get install systemd-container"),
-    lambda: _program("lab", "ip", "apt-get install iproute2"),
-    lambda: _program("lab", "nft", "apt-get install nftables"),
-    lambda: _program("lab", "ssh-keygen", "apt-get install openssh-client"),
-]
