@@ -81,7 +81,7 @@ def _root(
 @app.command()
 def up(
     federation: Name = "lab",
-    check: Annotated[bool, typer.Option("--check", help="Show what would change on the hosts.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Show what would change; change nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Bring a federation up: machines, hosts, registration. A second call changes nothing."""
@@ -93,7 +93,7 @@ def up(
         lambda console: console.print(
             f"[green]{done.federation}[/] can train: {len(done.sites)} sites, release {done.release}"
             if not check
-            else f"{sum(done.hosts_changed.values())} tasks would change something"
+            else f"{done.machines_changed} machines and {sum(done.hosts_changed.values())} tasks would change"
         ),
     )
 

@@ -28,7 +28,7 @@ class Raised:
 def up(federation: Federation, steps: Steps, *, check: bool = False) -> Raised:
     """Bring the federation up; a second call changes nothing.
 
-    `check` shows what the playbooks would change on the hosts that exist, and changes nothing.
+    `check` shows what would change, on the platform and on the hosts that exist, and changes nothing.
     Raises FlowerbedError as each layer does; what was done until then stays, and the same call continues.
     """
     _prepare_passphrase(federation)
@@ -37,13 +37,15 @@ def up(federation: Federation, steps: Steps, *, check: bool = False) -> Raised:
         _link_release(federation, built.archive)
         step.result = built.id
     machines_changed = 0
-    if federation.platform_file and not check:
+    if federation.platform_file:
         with steps.step("machines") as step:
-            made = machines.up(federation)
+            made = machines.planned(federation) if check else machines.up(federation)
             machines_changed = made.add + made.change + made.destroy
-            described = inventory.parse(made.inventory, f"platform {federation.platform_file.stem}")
-            inventory.write(described, federation)
-            step.result = f"{made.add} made, {made.change} changed, {made.destroy} taken away"
+            if not check:
+                described = inventory.parse(made.inventory, f"platform {federation.platform_file.stem}")
+                inventory.write(described, federation)
+            verb = "to be " if check else ""
+            step.result = f"{made.add} {verb}made, {made.change} {verb}changed, {made.destroy} {verb}taken away"
     known = inventory.read(federation)
     with steps.step("hosts") as step:
         outcome = hosts.play(federation, "site.yml", check=check, on_step=step.now)

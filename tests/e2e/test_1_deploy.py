@@ -23,6 +23,7 @@ def test_a_second_up_changes_no_machine_and_no_host(standing: Standing) -> None:
 
 def test_check_is_clean_right_after_a_deploy(standing: Standing) -> None:
     check = standing.succeed("up", standing.path, "--check")
+    assert check["machines_changed"] == 0
     assert check["hosts_changed"] == dict.fromkeys(["coordinator", *SITES], 0)
 
 
