@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.ansible.molecule.fixtures import REFUSED, Machine
+from tests.ansible.molecule.fixtures import REFUSED, Machine, refused
 
 ASK = """python3 -c '
 import ssl, urllib.request
@@ -55,3 +55,8 @@ def test_it_reaches_the_loopback_and_no_address_of_the_network(coordinator: Mach
     outside, loopback = f"{coordinator.address}:22", "127.0.0.1:8000"
     connect = coordinator.inside(unit, connect=[outside, loopback])["connect"]
     assert connect == {outside: "ConnectionRefusedError", loopback: "done"}
+
+
+def test_a_port_of_another_program_is_refused_while_it_runs_too() -> None:
+    message = refused({"port-in-use": {"superlink_port": 22}})["port-in-use"]
+    assert "port 22 is in use by another program: stop that program or set superlink_port" in message
