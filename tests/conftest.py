@@ -10,6 +10,7 @@ WHOLE = ("e2e", "driver", "lab", "terraform")
 LONGEST_FIRST = ("e2e", "driver", "ansible")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Group the tests, and begin with the longest group, so that no worker waits for it at the end."""
     for item in items:
