@@ -39,6 +39,7 @@ def test_an_insecure_connection_says_so(tmp_path: Path) -> None:
 
 
 def test_flwr_calls_nobody_and_finds_its_own_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("no_proxy", raising=False)  # it would win, and another test may have left it
     monkeypatch.setenv("NO_PROXY", "hospital.example")
     monkeypatch.setenv("FLWR_LOG_LEVEL", "DEBUG")
     env = environment(tmp_path)
