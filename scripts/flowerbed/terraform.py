@@ -41,6 +41,9 @@ class _Program(python_terraform.Terraform):  # type: ignore[misc]
         settings = [f"{name}={value}" for name, value in self.environment.items()]
         return ["env", *settings, *super().generate_cmd_string(cmd, *args, **kwargs)]
 
+    def read_state_file(self, file_path: str | None = None) -> None:
+        """Leave the state to Terraform: the library would read one that another process may be writing."""
+
 
 class Terraform:
     """One root module with one state, which lies outside the module's folder so that several can share it."""
@@ -134,7 +137,8 @@ class Terraform:
     def _refuse_unknown_keys(self) -> None:
         """Refuse keys that an object's type lacks: Terraform drops them without a word."""
         code, out, _ = self._program.cmd("show", str(self._plan_file), json=python_terraform.IsFlagged)
-        given = {name: item.get("value") for name, item in json.loads(out)["variables"].items()} if code == 0 else {}
+        variables = json.loads(out).get("variables", {}) if code == 0 else {}
+        given = {name: item.get("value") for name, item in variables.items()}
         names = [name for name, value in given.items() if isinstance(value, dict)]
         expression = "jsonencode({" + ", ".join(f"{name} = var.{name}" for name in names) + "})"
         command = self._program.generate_cmd_string("console", **self._inputs)

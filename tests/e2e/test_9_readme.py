@@ -24,13 +24,13 @@ def commands() -> list[str]:
 
 
 @pytest.mark.parametrize("command", commands())
-def test_a_command_of_the_readme_works(standing: Standing, command: str) -> None:
+def test_a_command_of_the_readme_works(standing: Standing, command: str, tmp_path: Path) -> None:
     here = command.replace("../inventories/lab", standing.path).replace("connect lab", f"connect {standing.path}")
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "-c", here],
         cwd=REPOSITORY,
-        env={**os.environ, "PATH": path, "FLOWERBED_FEDERATION": standing.path},
+        env={**os.environ, "PATH": path, "FLOWERBED_FEDERATION": standing.path, "TF_DATA_DIR": str(tmp_path)},
         capture_output=True,
         text=True,
         check=False,
