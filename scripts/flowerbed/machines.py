@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -66,6 +67,26 @@ def planned(federation: Federation) -> Changes:
     """Compare the machines with what the *.tfvars file says, and change nothing; `pending` tells of drift."""
     terraform = _terraform(federation)
     return _changes(terraform.plan(_dead(federation, terraform)), terraform)
+
+
+def validate(federation: Federation) -> None:
+    """Let Terraform judge the *.tfvars file as if nothing had been made; neither its state nor a machine changes.
+
+    Raises:
+        UsageError: a value is wrong; the message names its key.
+    """
+    name, file = platform(federation), federation.platform_file
+    if name is None or file is None:
+        return
+    with tempfile.TemporaryDirectory(prefix="flowerbed-check-") as scratch:
+        variables = {"federation": federation.name, "federation_dir": str(federation.path)}
+        if name == LAB and not federation.ssh_key.with_suffix(".pub").exists():
+            stand_in = Path(scratch) / "id_ed25519.pub"
+            stand_in.write_text("ssh-ed25519 made-by-up\n")
+            variables["ssh_public_key_file"] = str(stand_in)
+        terraform = Terraform(PLATFORMS / name, Path(scratch), variables, file, {"FLOWERBED_PYTHON": sys.executable})
+        terraform.init()
+        terraform.plan()
 
 
 def down(federation: Federation) -> int:
