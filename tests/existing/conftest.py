@@ -231,4 +231,6 @@ def existing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Existing]:
         assert up.returncode == 0, up.stdout + up.stderr
         yield made
     finally:
+        for host in lab.hosts(NAME):
+            lab.kill(NAME, host.name)  # an orderly shutdown would wait for what the others no longer answer
         lab.destroy_all(NAME)
