@@ -8,54 +8,20 @@
 import difflib
 import re
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from flowerbed import inventory, machines, ssh_options
+from flowerbed import inventory, machines, ssh_options, variables
 from flowerbed.errors import UsageError
 from flowerbed.federation import Federation
 from flowerbed.inventory import HOST_NAME, TEMPLATE_MARKERS
-from flowerbed.paths import ANSIBLE
-
-Spec = Mapping[str, Any]
 
 GROUPS = ("superlink", "gateway", "supernode")
-PYTHONS = ("3.11", "3.12", "3.13")
 _RESERVED = {"all", "ungrouped", "localhost", *GROUPS}
-_HIGHEST_PORT = 65535
-# The driver reads these from the hosts file alone, and Ansible from there too.
-_WAY: dict[str, Spec] = {
-    "ansible_host": {"type": "str"},
-    "ansible_port": {"type": "int"},
-    "ansible_user": {"type": "str"},
-    "flowerbed_jump": {"type": "str"},
-    "flowerbed_python": {"type": "str", "choices": list(PYTHONS)},
-}
-_OF_ANSIBLE: dict[str, Spec] = {
-    **_WAY,
-    "ansible_become": {"type": "bool"},
-    "ansible_become_user": {"type": "str"},
-    "ansible_python_interpreter": {"type": "str"},
-    "ansible_ssh_common_args": {"type": "str"},
-    "ansible_ssh_private_key_file": {"type": "str"},
-    "flowerbed_schema": {"type": "int"},
-    "flowerbed_federation": {"type": "str"},
-}
-_USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\$?")
-_ADDRESS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
-_FORMS = {
-    "ansible_host": (_ADDRESS, "an address or a name, without user and port"),
-    "ansible_user": (_USER, "a user's name"),
-    "supernode_proxy": (re.compile(r"(http://[^/@\s]+:[0-9]+/?)?"), "http://address:port"),
-    "supernode_gateway": (re.compile(r"(\S+:[0-9]+)?"), "address:port"),
-    "supernode_data_path": (re.compile(r"(/.*)?"), "an absolute path"),
-}
-_BOOLEANS = {"yes", "no", "true", "false", "on", "off"}
 
 
 @dataclass(frozen=True)
@@ -90,7 +56,7 @@ def examine(federation: Federation) -> list[Finding]:
         try:
             machines.validate(federation)
         except UsageError as error:
-            findings.append(Finding(str(federation.platform_file), 0, "", str(error)))
+            findings.append(_of_terraform(federation.platform_file, str(error)))
     elif not federation.hosts_file.exists():
         inventory.read(federation)
     return findings + examine_files(federation)
@@ -104,9 +70,19 @@ def examine_files(federation: Federation) -> list[Finding]:
         findings += hosts.findings()
         if federation.platform_file is None:
             findings += _unpinned(federation, hosts)
-    for folder, known in (("group_vars", {"all", *GROUPS}), ("host_vars", set(hosts.machines))):
-        findings += _variable_files(federation.path / folder, known if known else None)
+    # A platform's new hosts are in no file yet, and hosts.yml may be no YAML.
+    names = set(hosts.machines) if federation.platform_file is None and hosts.machines else None
+    findings += _variable_files(federation.path / "group_vars", {"all", *GROUPS})
+    findings += _variable_files(federation.path / "host_vars", names)
     return findings
+
+
+def _of_terraform(file: Path, message: str) -> Finding:
+    """Terraform's message begins with the file and the line, where it knows them, and with the key."""
+    place = re.match(rf"(?:{re.escape(str(file))}|{re.escape(file.name)}):(?:([0-9]+):)? ", message)
+    rest = message[place.end() :] if place else message
+    line = int(place[1]) if place and place[1] else 0
+    return Finding(str(file), line, "", rest)
 
 
 # YAML with its lines ---------------------------------------------------------------------------------------
@@ -180,27 +156,18 @@ class _Reader:
             where = f"{key}.{name}" if key else name
             value = _value(value_node)
             found[name] = (value_node, value)
-            spec = known_variables().get(name)
-            if spec is None:
-                self._unknown(name_node, where, name)
+            spec = variables.known().get(name)
+            if spec is None and (why := variables.strange(name)):
+                self.say(name_node, where, why)
             marked = _marked(value_node)
             if marked is not None:
                 if not templates:
                     self.say(marked, where, "holds a template marker: templates belong into group_vars or host_vars")
                 continue
             if spec is not None and value is not None:
-                for inner, message in _mistakes(name, value, spec):
+                for inner, message in variables.mistakes(name, value, spec):
                     self.say(value_node, where + inner, message)
         return found
-
-    def _unknown(self, node: yaml.Node, where: str, name: str) -> None:
-        known = known_variables()
-        close = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
-        if close:
-            self.say(node, where, f"is unknown: did you mean {close[0]}?")
-        elif name.startswith(tuple(f"{role}_" for role in (*_roles(), "flowerbed"))):
-            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-            self.say(node, where, f"is unknown; the nearest variable is {nearest}")
 
 
 def _marked(node: yaml.Node) -> yaml.Node | None:
@@ -212,110 +179,6 @@ def _marked(node: yaml.Node) -> yaml.Node | None:
     else:
         inner = node.value
     return next((found for one in inner if (found := _marked(one)) is not None), None)
-
-
-# Variables against the roles' argument specs ---------------------------------------------------------------
-
-
-def _roles() -> list[str]:
-    return sorted(file.parents[1].name for file in (ANSIBLE / "roles").glob("*/meta/argument_specs.yml"))
-
-
-@cache
-def known_variables() -> dict[str, Spec]:
-    """Every variable that one may set, and what the roles' argument specs say of it."""
-    known = dict(_OF_ANSIBLE)
-    for role in _roles():
-        document = yaml.safe_load((ANSIBLE / "roles" / role / "meta" / "argument_specs.yml").read_text())
-        known |= document["argument_specs"]["main"]["options"]
-    return known
-
-
-def _mistakes(name: str, value: Any, spec: Spec) -> Iterator[tuple[str, str]]:
-    """What is wrong with a value: where in it, and why."""
-    wrong = list(_wrong_type(value, spec))
-    if wrong:
-        yield from wrong
-        return
-    if name.endswith("_port") and spec["type"] == "int" and not 1 <= int(value) <= _HIGHEST_PORT:
-        yield "", f"{value} is no port: 1 to {_HIGHEST_PORT}"
-    if name in _FORMS:
-        form, wanted = _FORMS[name]
-        if not form.fullmatch(str(value)):
-            yield "", f"'{value}' is not possible: write {wanted}"
-    if name == "flowerbed_jump" and value:
-        try:
-            ssh_options.parse_jump(str(value))
-        except UsageError as error:
-            yield "", str(error)
-    if name in ("supernode_node_config", "supernode_labels"):
-        for key, one in value.items():
-            if not isinstance(one, str | bool | int | float):
-                yield f".{key}", f"must be text, a number, true or false, and is {_kind(one)}"
-
-
-def _wrong_type(value: Any, spec: Spec) -> Iterator[tuple[str, str]]:
-    wanted = str(spec.get("type", "str"))
-    if not _fits(value, wanted):
-        quoted = " (quote it)" if wanted in ("str", "path") or "choices" in spec else ""
-        yield "", f"must be {_NAMES.get(wanted, wanted)} and is {_kind(value)}{quoted}"
-        return
-    choices = spec.get("choices")
-    if choices and value not in choices:
-        hint = " (quote it)" if str(value) in choices else ""
-        yield "", f"'{value}' is not possible: use {' or '.join(map(str, choices))}{hint}"
-    entries = [("", value)] if isinstance(value, dict) else []
-    if isinstance(value, list):
-        entries = [(f"[{index}]", one) for index, one in enumerate(value)]
-        for where, one in entries:
-            if not _fits(one, str(spec.get("elements", "raw"))):
-                yield where, f"must be {_NAMES.get(spec['elements'], spec['elements'])} and is {_kind(one)}"
-    options = spec.get("options") or {}
-    for where, one in entries:
-        if options and isinstance(one, dict):
-            yield from _wrong_options(where, one, options)
-
-
-def _wrong_options(where: str, value: dict[str, Any], options: Mapping[str, Spec]) -> Iterator[tuple[str, str]]:
-    for key, one in value.items():
-        if key not in options:
-            yield f"{where}.{key}", f"is unknown: there are {', '.join(options)}"
-        else:
-            for inner, message in _wrong_type(one, options[key]):
-                yield f"{where}.{key}{inner}", message
-    for key, option in options.items():
-        if option.get("required") and key not in value:
-            yield f"{where}.{key}", "is missing"
-
-
-_NAMES = {
-    "str": "text",
-    "path": "a path",
-    "int": "a whole number",
-    "float": "a number",
-    "bool": "true or false",
-    "list": "a list",
-    "dict": "a mapping",
-}
-
-
-def _kind(value: Any) -> str:
-    kinds = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "a mapping"}
-    return kinds.get(type(value), "nothing" if value is None else type(value).__name__)
-
-
-def _fits(value: Any, wanted: str) -> bool:
-    truth = isinstance(value, bool)
-    fits = {
-        "str": isinstance(value, str | int) and not truth,
-        "path": isinstance(value, str),
-        "int": (isinstance(value, int) and not truth) or str(value).isdecimal(),
-        "float": not truth and re.fullmatch(r"[0-9]*\.?[0-9]+", str(value)) is not None,
-        "bool": truth or str(value).lower() in _BOOLEANS,
-        "list": isinstance(value, list),
-        "dict": isinstance(value, dict),
-    }
-    return fits.get(wanted, True)
 
 
 # The hosts file against the contract -----------------------------------------------------------------------
@@ -476,7 +339,7 @@ def _variable_files(folder: Path, names: set[str] | None) -> Iterator[Finding]:
         if root is None:
             continue
         reader = _Reader(file)
-        variables = reader.variables(root, "", templates=True)
-        for name in sorted(_WAY.keys() & variables.keys()):
-            reader.say(variables[name][0], name, "belongs into the hosts file: the driver reads it there")
+        given = reader.variables(root, "", templates=True)
+        for name in sorted(variables.WAY.keys() & given.keys()):
+            reader.say(given[name][0], name, "belongs into the hosts file: the driver reads it there")
         yield from reader.found

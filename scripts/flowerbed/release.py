@@ -208,13 +208,14 @@ def of(federation: Federation, progress: Progress = lambda _: None, python: str 
     if not locked.exists():
         progress(f"locking {FLOWER.pinned()} with {', '.join(wanted) or 'no app dependencies'} for Python {python}")
         lock(wanted, locked, target=Target(python), like=federation.lock)
-    made_from = _REQUIREMENTS.search(locked.read_text(encoding="utf-8"))
+    text = locked.read_text(encoding="utf-8")
+    made_from, made_for = _REQUIREMENTS.search(text), _TARGET.search(text)
     if source.exists() and made_from and made_from[1] != ", ".join(wanted):
         raise UsageError(f"{source} differs from {locked}: remove the lock to make it again")
-    built = build(locked, progress=progress)
-    if built.target.python != python and locked != federation.lock:
-        raise UsageError(f"{locked} is for Python {built.target.python}: remove it to make it again")
-    return built
+    # The first lock may be for any one Python, where all hosts have the same.
+    if made_for and made_for[1] != python and locked != federation.lock:
+        raise UsageError(f"{locked} is for Python {made_for[1]}: remove it to make it again")
+    return build(locked, progress=progress)
 
 
 def build(

@@ -64,6 +64,7 @@ HOST_VARS = {
     "hospital-a": {
         "supernode_data_path": "/srv/hospital",
         "supernode_node_config": {"partition-id": 0},
+        "supernode_devices": ["/dev/net/tun"],
         "supernode_proxy": f"http://{ADDRESSES['border']}:3128",
     },
     "hospital-b": {

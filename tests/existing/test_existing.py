@@ -112,6 +112,16 @@ def test_apps_have_no_proxy_in_their_environment(existing: Existing) -> None:
         assert "PROXY" not in environment.upper()
 
 
+def test_apps_see_the_device_that_they_may_use_and_without_one_none(existing: Existing) -> None:
+    look = "nsenter --mount --target $(systemctl show --property=MainPID --value {unit}) test -c /dev/net/tun; echo $?"
+    found = {
+        (site, unit): existing.on(site, look.format(unit=unit))
+        for site in SITES
+        for unit in ("flower-supernode", "flower-superexec-clientapp")
+    }
+    assert [where for where, code in found.items() if code == "0"] == [("hospital-a", "flower-superexec-clientapp")]
+
+
 def test_a_proxy_that_does_not_answer_is_named_before_anything_changes(existing: Existing) -> None:
     file = existing.federation.path / "host_vars" / "hospital-a.yml"
     right = file.read_text()

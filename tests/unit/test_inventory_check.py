@@ -120,14 +120,14 @@ def test_a_groups_way_counts_for_its_hosts(federation: Federation) -> None:
         ("ansible_user: admin", "supernode_isolation: none", "'none' is not possible: use process or subprocess"),
         ("ansible_user: admin", "supernode_volumes: [{}]", "south.supernode_volumes[0].source: is missing"),
         ("ansible_user: admin", "supernode_resources: {cpu: 1}", "south.supernode_resources.cpu: is unknown"),
-        ("ansible_user: admin", "supernode_data_path: srv", "'srv' is not possible: write an absolute path"),
+        ("ansible_user: admin", "supernode_data_path: srv", "south.supernode_data_path: must be an absolute path"),
         (
             "ansible_user: admin",
             "supernode_proxy: proxy:3128",
-            "'proxy:3128' is not possible: write http://address:port",
+            "south.supernode_proxy: must be http://address:port",
         ),
         ("user: admin", "user: '{{ me }}'", "hosts.yml:15: south.ansible_user: holds a template marker"),
-        ("user: admin", "user: root@x", "hosts.yml:15: south.ansible_user: 'root@x' is not possible"),
+        ("user: admin", "user: root@x", "hosts.yml:15: south.ansible_user: must be a user's name"),
         ("bastion.example.org", "a@b@c", "hosts.yml:16: south.flowerbed_jump: 'a@b@c' is no jump host: write [user@]"),
         ("bastion.example.org", "b:99999", "hosts.yml:16: south.flowerbed_jump: 'b:99999' is no jump host"),
         ('"3.13"', "3.13", "hosts.yml:17: south.flowerbed_python: must be text and is a number (quote it)"),
@@ -221,7 +221,13 @@ def test_a_platforms_file_is_judged_by_terraform_and_nothing_is_made(tmp_path: P
     lab = Federation(tmp_path / "of-terraform")
     shutil.copytree(INVENTORIES / "lab" / "group_vars", lab.path / "group_vars")
     (lab.path / "lab.tfvars").write_text('sites = { hospital-a = { address = "192.0.2.7" } }\n')
-    assert [str(one) for one in check.examine(lab) if "192.0.2.7 of hospital-a is no IPv4 address" in str(one)]
+    (finding,) = check.examine(lab)
+    assert (finding.file, finding.line) == (str(lab.platform_file), 0)
+    assert finding.message.startswith("address: 192.0.2.7 of hospital-a is no IPv4 address")
+    (lab.path / "lab.tfvars").write_text("\nsites = {")
+    assert check.examine(lab)[0].line == 2
+    (lab.path / "lab.tfvars").write_text("site = {}\n")
+    assert check.examine(lab)[0].message.startswith("site is unknown: ")
     (lab.path / "lab.tfvars").write_text("sites = { hospital-a = {} }\n")
     assert check.examine(lab) == []
     assert sorted(path.name for path in lab.path.iterdir()) == ["group_vars", "lab.tfvars"]

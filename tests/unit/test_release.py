@@ -116,6 +116,32 @@ def test_the_labs_lock_holds_this_flower_and_what_its_apps_import() -> None:
     assert "://" not in text
 
 
+def test_a_lock_for_another_python_keeps_the_versions_of_the_first(tmp_path: Path) -> None:
+    first = release.lock(["iniconfig==2.0.0"], tmp_path / "release.lock", target=HERE, program=UV)
+    second = release.lock(
+        ["iniconfig"], tmp_path / "release-3.13.lock", target=Target(python="3.13"), program=UV, like=first
+    )
+    assert "iniconfig==2.0.0" in second.read_text()
+    assert second.read_text().startswith("# target: python 3.13, ")
+
+
+def test_the_locks_of_existing_machines_hold_the_same_versions_for_every_python() -> None:
+    existing = Federation(INVENTORIES / "existing")
+    locks = {python: existing.lock_for(python).read_text() for python in ("3.11", "3.12", "3.13")}
+    assert [text.split()[3] for text in locks.values()] == [f"{python}," for python in locks]
+    pins = [{line.split()[0] for line in text.splitlines() if "==" in line} for text in locks.values()]
+    assert pins[0] == pins[1] == pins[2]
+    assert existing.lock.read_text() == (INVENTORIES / "lab" / "release.lock").read_text()
+
+
+def test_a_lock_for_the_wrong_python_is_refused(tmp_path: Path, lock: Path) -> None:
+    federation = Federation(tmp_path)
+    text = (INVENTORIES / "lab" / "release.lock").read_text()
+    federation.lock_for("3.13").write_text(text)
+    with pytest.raises(UsageError, match=r"release-3\.13\.lock is for Python 3\.11: remove it to make it again"):
+        release.of(federation, python="3.13")
+
+
 def test_a_changed_release_in_is_noticed(tmp_path: Path, lock: Path) -> None:
     shutil.copy(lock, tmp_path / "release.lock")
     (tmp_path / "release.in").write_text("iniconfig\nnumpy\n")
