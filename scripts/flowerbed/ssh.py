@@ -60,10 +60,12 @@ class Shell:
 
     def unreachable(self, said: str) -> str:
         """One line for a host that does not answer, with the remedy."""
+        remedy = f"if it is down, `flowerbed up {self.federation.name}` brings it back"
+        if self.federation.platform_file is None:
+            remedy = f"see that it is on, that it lets {self.host.user} in, and that its key is in known_hosts"
         return (
             f"{self.host.name} ({self.host.address}:{self.host.port}) does not answer by SSH: "
-            f"{' '.join(said.split()) or 'no answer'}; "
-            f"if it is down, `flowerbed up {self.federation.name}` brings it back"
+            f"{' '.join(said.split()) or 'no answer'}; {remedy}"
         )
 
     def _failure(self, code: int, message: str, what: str) -> str:

@@ -81,6 +81,16 @@ def test_the_driver_reads_what_the_example_says() -> None:
     assert (west.jump, west.port) == ("visitor@border.hospital-west.example:2200", 22)
 
 
+def test_what_the_driver_writes_itself_is_right(tmp_path: Path) -> None:
+    lab = Federation(tmp_path / "lab")
+    shutil.copytree(INVENTORIES / "lab" / "group_vars", lab.path / "group_vars")
+    (lab.path / "lab.tfvars").touch()
+    site = {"address": "192.0.2.2", "labels": {"a": "b"}, "node_config": {"x": "1"}, "data_path": "/srv/hospital"}
+    output = {"schema": 1, "coordinator": {"address": "192.0.2.1"}, "sites": {"a": site}}
+    inventory.write(inventory.parse(output, "platform"), lab)
+    assert check.examine_files(lab) == []
+
+
 def test_a_groups_way_counts_for_its_hosts(federation: Federation) -> None:
     shared = GOOD.replace("    supernode:\n", "    supernode:\n      vars: {ansible_user: admin, ansible_port: 2200}\n")
     federation.hosts_file.write_text(shared)

@@ -57,6 +57,16 @@ def test_without_keys_of_its_own_the_users_count(tmp_path: Path) -> None:
     assert ssh_options.options(bare.known_hosts, bare.ssh_key) == ["-o", "StrictHostKeyChecking=yes"]
 
 
+def test_nobody_is_told_that_up_would_start_a_machine_that_it_does_not_make(federation: Federation) -> None:
+    shell = Shell(federation, Host(name="north", address="192.0.2.1", user="admin"))
+    assert shell.unreachable("No route to host\n") == (
+        "north (192.0.2.1:22) does not answer by SSH: No route to host; "
+        "see that it is on, that it lets admin in, and that its key is in known_hosts"
+    )
+    (federation.path / "lab.tfvars").touch()
+    assert "`flowerbed up a b%h` brings it back" in shell.unreachable("")
+
+
 @pytest.mark.parametrize(("user", "words"), [("root", "id -u"), ("admin", "sudo -n -- id -u")])
 def test_commands_run_as_root_whoever_logs_in(federation: Federation, user: str, words: str) -> None:
     host = Host(name="north", address="192.0.2.1", port=2222, user=user)
