@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from xdist.scheduler import LoadScopeScheduling
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 HERE = Path(__file__).parent
 # Tests of one folder build on each other or share hosts; elsewhere those of one file do.
