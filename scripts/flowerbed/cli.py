@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from flowerbed import __version__, control, deploy, doctor, release, runs, status
+from flowerbed import __version__, control, deploy, doctor, machines, release, runs, status
 from flowerbed.console import Steps
 from flowerbed.errors import EnvironmentLacks, FlowerbedError, UsageError
 from flowerbed.federation import Federation, find
@@ -82,11 +82,14 @@ def _root(
 def up(
     federation: Name = "lab",
     check: Annotated[bool, typer.Option("--check", help="Show what would change; change nothing.")] = False,
+    boot_seconds: Annotated[
+        float, typer.Option(help="How long a new machine in a cloud may take until it can be reached.", min=0)
+    ] = machines.BOOT_SECONDS,
     as_json: AsJson = False,
 ) -> None:
     """Bring a federation up: machines, hosts, registration. A second call changes nothing."""
     _refuse_without_root(find(federation))
-    done = deploy.up(find(federation), Steps(), check=check)
+    done = deploy.up(find(federation), Steps(), check=check, boot_seconds=boot_seconds)
     _print(
         as_json,
         dataclasses.asdict(done),
@@ -104,6 +107,27 @@ def down(federation: Name = "lab", as_json: AsJson = False) -> None:
     _refuse_without_root(find(federation))
     count = deploy.down(find(federation), Steps())
     _print(as_json, {"federation": find(federation).name, "machines": count}, lambda console: None)
+
+
+@app.command("audit")
+def audit_(federation: Name = "lab", as_json: AsJson = False) -> None:
+    """Compare the cloud account with what Terraform declares, rules that somebody added included.
+
+    Exit code 0 only if nothing differs.
+    """
+    found = machines.audit(find(federation))
+
+    def people(console: Console) -> None:
+        table = Table(box=None, header_style="dim")
+        for column in ("resource", "id", "what", "declared", "found"):
+            table.add_column(column, overflow="fold")
+        for one in found:
+            table.add_row(*(_escape(text) for text in dataclasses.astuple(one)))
+        console.print(table if found else "the account is as Terraform declares it")
+
+    _print(as_json, {"differences": [dataclasses.asdict(one) for one in found]}, people)
+    if found:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -25,10 +25,13 @@ class Raised:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def up(federation: Federation, steps: Steps, *, check: bool = False) -> Raised:
+def up(
+    federation: Federation, steps: Steps, *, check: bool = False, boot_seconds: float = machines.BOOT_SECONDS
+) -> Raised:
     """Bring the federation up; a second call changes nothing.
 
     `check` shows what would change, on the platform and on the hosts that exist, and changes nothing.
+    `boot_seconds` is how long a new machine in a cloud may take until it can be reached.
     Raises FlowerbedError as each layer does; what was done until then stays, and the same call continues.
     """
     _prepare_passphrase(federation)
@@ -45,6 +48,7 @@ def up(federation: Federation, steps: Steps, *, check: bool = False) -> Raised:
             machines_changed = made.add + made.change + made.destroy
             if not check:
                 described = inventory.parse(made.inventory, f"platform {federation.platform_file.stem}")
+                described = machines.with_host_keys(described, federation, boot_seconds, step.now)
                 inventory.write(described, federation)
             verb = "to be " if check else ""
             step.result = f"{made.add} {verb}made, {made.change} {verb}changed, {made.destroy} {verb}taken away"

@@ -26,6 +26,13 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Instance(_Strict):
+    """A machine's name in a cloud account."""
+
+    id: str
+    region: str
+
+
 class Machine(_Strict):
     """A machine that Ansible can reach."""
 
@@ -33,6 +40,9 @@ class Machine(_Strict):
     port: int = Field(default=22, ge=1, le=65535)
     user: str = "root"
     host_key: str = ""
+    instance: Instance | None = None
+    session_manager: bool = False
+    """The way in is the cloud's session manager: no port of the machine is open."""
 
 
 class Coordinator(Machine):

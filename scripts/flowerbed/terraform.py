@@ -156,6 +156,18 @@ class Terraform:
         values = json.loads(out) if code == 0 and out.strip() else {}
         return values[name]["value"] if name in values else None
 
+    def state(self) -> dict[str, Any]:
+        """Return the whole state as `terraform show -json` prints it.
+
+        Raises:
+            WorkFailed: Terraform cannot read it.
+        """
+        code, out, err = self._program.cmd("show", json=python_terraform.IsFlagged)
+        if code:
+            raise _failure(list(_events(out)), out, err, self._file)
+        state: dict[str, Any] = json.loads(out)
+        return state
+
     @property
     def _plan_file(self) -> Path:
         return self._state / "plan"
