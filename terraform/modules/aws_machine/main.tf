@@ -14,8 +14,9 @@ locals {
   arm = can(regex("^(a1|[a-z]+[0-9]+g[a-z]*)\\.", local.instance_type))
 
   session_manager = var.machine.ssh_from == null
-  endpoints       = local.session_manager && var.machine.vpc_id == null # in a hospital's own network they are its own matter
-  install_agent   = local.session_manager && startswith(var.machine.os, "debian")
+  # In a hospital's own network the endpoints are its own matter.
+  endpoints     = local.session_manager && var.machine.vpc_id == null
+  install_agent = local.session_manager && startswith(var.machine.os, "debian")
 
   # A rule is known by what it opens: the order of `egress` means nothing.
   egress = { for rule in var.machine.egress : "${rule.protocol} ${rule.cidr} ${rule.port}" => rule }
