@@ -30,8 +30,8 @@ sites = {
 #     egress = [{ cidr = "10.20.0.53/32", port = 53, protocol = "udp", description = "name server of the hospital" }]
 #   }
 #
-# labels, node_config and data_path never touch a machine. Another region, subnet or os makes it afresh; its address stays
-# unless the region changes.
+# labels, node_config and data_path never touch a machine. Another region or subnet makes it afresh; os and image matter
+# when a machine is made.
 
 # The coordinator takes the same settings, and these; Debian's image lacks nginx, which Ansible brings from Debian.
 coordinator = {
