@@ -118,12 +118,11 @@ def audit_(federation: Name = "lab", as_json: AsJson = False) -> None:
     found = machines.audit(find(federation))
 
     def people(console: Console) -> None:
-        table = Table(box=None, header_style="dim")
-        for column in ("resource", "id", "what", "declared", "found"):
-            table.add_column(column, overflow="fold")
         for one in found:
-            table.add_row(*(_escape(text) for text in dataclasses.astuple(one)))
-        console.print(table if found else "the account is as Terraform declares it")
+            line = f"{one.resource}: {one.what} ({one.id}): declared {one.declared}, found {one.found}"
+            console.print(_escape(line), soft_wrap=True)
+        if not found:
+            console.print("the account is as Terraform declares it")
 
     _print(as_json, {"differences": [dataclasses.asdict(one) for one in found]}, people)
     if found:

