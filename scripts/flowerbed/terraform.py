@@ -247,9 +247,9 @@ def _failure(events: list[dict[str, Any]], out: str, err: str, file: Path) -> Fl
     place = first.get("range", {})
     if Path(place.get("filename", "")).name == file.name:
         return UsageError(f"{file}:{place['start']['line']}: {first['summary']}: {detail}")
-    for word, (kind, said) in _SURROUNDINGS.items():
+    for word, (kind, message) in _SURROUNDINGS.items():
         if word in first["summary"]:
-            return kind(said.format(file=file))
+            return kind(message.format(file=file))
     if lab := _LAB_SAID.search(first.get("detail", "")):
         error = {kind.exit_code: kind for kind in (UsageError, EnvironmentLacks)}.get(int(lab[1]), WorkFailed)
         return error(lab[2])
