@@ -7,8 +7,8 @@ from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 HERE = Path(__file__).parent
 # Tests of one folder build on each other or share hosts; elsewhere those of one file do.
-WHOLE = ("ansible", "driver", "e2e", "lab", "terraform")
-LONGEST_FIRST = ("e2e", "ansible", "driver")
+WHOLE = ("ansible", "driver", "e2e", "existing", "lab", "terraform")
+LONGEST_FIRST = ("e2e", "ansible", "existing", "driver")
 
 
 class ByGroup(LoadScopeScheduling):  # type: ignore[misc]

@@ -12,10 +12,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from flowerbed import __version__, control, deploy, doctor, machines, release, runs, status
+from flowerbed import __version__, check, control, deploy, doctor, machines, release, runs, status
 from flowerbed.console import Steps
 from flowerbed.errors import EnvironmentLacks, FlowerbedError, UsageError
-from flowerbed.federation import Federation, find
+from flowerbed.federation import DEFAULT_PYTHON, Federation, find
 
 app = typer.Typer(
     name="flowerbed",
@@ -26,6 +26,8 @@ app = typer.Typer(
 )
 release_app = typer.Typer(help="Releases: Flower and the apps' dependencies, locked by hash.", no_args_is_help=True)
 app.add_typer(release_app, name="release")
+inventory_app = typer.Typer(help="Inventories: what a federation's files say about its machines.", no_args_is_help=True)
+app.add_typer(inventory_app, name="inventory")
 
 _DEFAULT = "FLOWERBED_FEDERATION"
 Name = Annotated[
@@ -248,17 +250,40 @@ def doctor_(as_json: AsJson = False) -> None:
 
 
 @release_app.command("build")
-def release_build(federation: Name = "lab", as_json: AsJson = False) -> None:
+def release_build(
+    federation: Name = "lab",
+    python: Annotated[str, typer.Option(help="The hosts' Python.")] = DEFAULT_PYTHON,
+    as_json: AsJson = False,
+) -> None:
     """Build the federation's release: one archive that its hosts install without a network."""
     steps = Steps()
     with steps.step("release") as step:
-        built = release.of(find(federation), progress=step.now)
+        built = release.of(find(federation), step.now, python)
         step.result = built.id
     _print(
         as_json,
         {"id": built.id, "archive": str(built.archive), "packages": built.packages},
         lambda console: console.print(str(built.archive), soft_wrap=True),
     )
+
+
+@inventory_app.command("check")
+def inventory_check(federation: Name = "lab", as_json: AsJson = False) -> None:
+    """Say everything that is wrong in a federation's files, one line each; changes nothing.
+
+    Exit code 2 if there is anything.
+    """
+    found = check.examine(find(federation))
+
+    def people(console: Console) -> None:
+        for finding in found:
+            console.print(str(finding), soft_wrap=True, markup=False)
+        if not found:
+            console.print(f"{find(federation).name}: nothing is wrong")
+
+    _print(as_json, {"federation": find(federation).name, "findings": [one.to_json() for one in found]}, people)
+    if found:
+        raise typer.Exit(UsageError.exit_code)
 
 
 def _progress(way: control.Way, as_json: bool) -> Any:

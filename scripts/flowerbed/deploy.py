@@ -5,10 +5,10 @@ import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flowerbed import hosts, inventory, machines, release, terraform
+from flowerbed import check, hosts, inventory, machines, release, terraform
 from flowerbed.console import Steps
 from flowerbed.errors import EnvironmentLacks, UsageError
-from flowerbed.federation import Federation
+from flowerbed.federation import DEFAULT_PYTHON, Federation
 
 PASSPHRASE_VARIABLE = "FLOWERBED_CA_PASSPHRASE"
 
@@ -34,11 +34,12 @@ def up(
     `boot_seconds` is how long a new machine in a cloud may take until it can be reached.
     Raises FlowerbedError as each layer does; what was done until then stays, and the same call continues.
     """
+    if federation.platform_file is None:
+        _refuse_wrong_files(federation)
     _prepare_passphrase(federation)
-    with steps.step("release") as step:
-        built = release.of(federation, progress=step.now)
-        _link_release(federation, built.archive)
-        step.result = built.id
+    # Machines that exist already say in hosts.yml what they run; others are not known yet.
+    pythons = [DEFAULT_PYTHON] if federation.platform_file else inventory.read(federation).pythons
+    built = [_build_release(federation, steps, python) for python in pythons]
     machines_changed = 0
     if federation.platform_file:
         if not terraform.installed() and terraform.embedded():
@@ -53,6 +54,7 @@ def up(
             verb = "to be " if check else ""
             step.result = f"{made.add} {verb}made, {made.change} {verb}changed, {made.destroy} {verb}taken away"
     known = inventory.read(federation)
+    built += [_build_release(federation, steps, python) for python in known.pythons if python not in pythons]
     with steps.step("hosts") as step:
         outcome = hosts.play(federation, "site.yml", check=check, on_step=step.now)
         touched = sum(1 for count in outcome.changed.values() if count)
@@ -60,7 +62,7 @@ def up(
         step.result = f"{touched} of {len(outcome.changed)} {would}changed"
     return Raised(
         federation=federation.name,
-        release=built.id,
+        release=next(one.id for one in built if one.target.python == known.coordinator.python),
         sites=sorted(known.sites),
         machines_changed=machines_changed,
         hosts_changed=outcome.changed,
@@ -85,6 +87,25 @@ def down(federation: Federation, steps: Steps) -> int:
     return count
 
 
+def _refuse_wrong_files(federation: Federation) -> None:
+    """Nobody but Flowerbed checks what was written by hand, and it must before anything is changed."""
+    findings = check.examine(federation)
+    if findings:
+        others = f" (and {len(findings) - 1} more: `flowerbed inventory check {federation.name}`)"
+        raise UsageError(f"{findings[0]}{others if len(findings) > 1 else ''}")
+
+
+def _build_release(federation: Federation, steps: Steps, python: str) -> release.Release:
+    name = "release" if python == DEFAULT_PYTHON else f"release {python}"
+    with steps.step(name) as step:
+        built = release.of(federation, step.now, python)
+        _link_release(federation.release_for(python), built.archive)
+        if python == DEFAULT_PYTHON:
+            _link_release(federation.state / "release.tar", built.archive)
+        step.result = built.id
+    return built
+
+
 def _prepare_passphrase(federation: Federation) -> None:
     """The lab makes its own passphrase; elsewhere the operator chooses it."""
     file = federation.ca_passphrase_file
@@ -100,12 +121,11 @@ def _prepare_passphrase(federation: Federation) -> None:
     file.write_text(secrets.token_urlsafe(32) + "\n")
 
 
-def _link_release(federation: Federation, archive: Path) -> None:
+def _link_release(link: Path, archive: Path) -> None:
     """Let the playbooks find the release under one name, whichever it is."""
-    federation.state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    link = federation.state / "release.tar"
+    link.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if link.is_symlink() and link.readlink() == archive:
         return
-    new = link.with_name(f".release.{os.getpid()}")
+    new = link.with_name(f".{link.name}.{os.getpid()}")
     new.symlink_to(archive)
     new.replace(link)

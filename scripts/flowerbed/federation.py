@@ -7,6 +7,8 @@ from pathlib import Path
 from flowerbed.errors import UsageError
 from flowerbed.paths import INVENTORIES
 
+DEFAULT_PYTHON = "3.11"
+"""Debian 12's; a host with another one says so in its variable `flowerbed_python`."""
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 
 
@@ -62,8 +64,8 @@ class Federation:
 
     @property
     def known_hosts(self) -> Path:
-        """The pinned SSH host keys."""
-        return self.state / "known_hosts"
+        """The pinned SSH host keys: written from what the platform says, or by hand."""
+        return (self.state if self.platform_file else self.path) / "known_hosts"
 
     @property
     def data(self) -> Path:
@@ -73,7 +75,15 @@ class Federation:
     @property
     def lock(self) -> Path:
         """The federation's release, locked by hash."""
-        return self.path / "release.lock"
+        return self.lock_for(DEFAULT_PYTHON)
+
+    def lock_for(self, python: str) -> Path:
+        """The release for hosts with another Python: `release-3.13.lock`."""
+        return self.path / ("release.lock" if python == DEFAULT_PYTHON else f"release-{python}.lock")
+
+    def release_for(self, python: str) -> Path:
+        """Where the playbooks find the release for hosts with this Python."""
+        return self.state / f"release-{python}.tar"
 
 
 def find(name_or_path: str | Path) -> Federation:

@@ -14,12 +14,12 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from flowerbed.errors import UsageError
-from flowerbed.federation import Federation
+from flowerbed.federation import DEFAULT_PYTHON, Federation
 
 SCHEMA = 1
 Value = bool | int | float | str
-_HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
-_TEMPLATE_MARKERS = ("{{", "{%", "{#")
+HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
+TEMPLATE_MARKERS = ("{{", "{%", "{#")
 
 
 class _Strict(BaseModel):
@@ -43,6 +43,10 @@ class Machine(_Strict):
     instance: Instance | None = None
     session_manager: bool = False
     """The way in is the cloud's session manager: no port of the machine is open."""
+    jump: str = ""
+    """The host on the way, as [user@]host[:port]; empty where the machine answers directly."""
+    python: str = DEFAULT_PYTHON
+    """The minor version of the machine's own Python, which its release is made for."""
 
 
 class Coordinator(Machine):
@@ -139,6 +143,8 @@ class Host(_Strict):
     address: str
     port: int = 22
     user: str = "root"
+    jump: str = ""
+    python: str = DEFAULT_PYTHON
 
 
 class Hosts(_Strict):
@@ -146,6 +152,11 @@ class Hosts(_Strict):
 
     coordinator: Host
     sites: dict[str, Host]
+
+    @property
+    def pythons(self) -> list[str]:
+        """The Python versions of all hosts, the coordinator's first: each needs a release of its own."""
+        return list(dict.fromkeys(host.python for host in (self.coordinator, *self.sites.values())))
 
 
 def read(federation: Federation) -> Hosts:
@@ -155,21 +166,41 @@ def read(federation: Federation) -> Hosts:
     """
     file = federation.hosts_file
     if not file.exists():
-        raise UsageError(f"{file} does not exist: bring the federation up with `flowerbed up {federation.name}`")
+        remedy = f"bring the federation up with `flowerbed up {federation.name}`"
+        if federation.platform_file is None:
+            remedy = "name the machines there, as inventories/existing/hosts.yml does"
+        raise UsageError(f"{file} does not exist: {remedy}")
     try:
-        content = yaml.safe_load(file.read_text())
-        groups = content["all"]["children"]
+        everything = load(file.read_text())["all"]
+        groups = everything["children"]
         ((coordinator, variables),) = groups["superlink"]["hosts"].items()
-        sites = (groups.get("supernode") or {}).get("hosts") or {}
-    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        supernode = groups.get("supernode") or {}
+        sites = supernode.get("hosts") or {}
+        shared = everything.get("vars") or {}
+        of_superlink = shared | (groups["superlink"].get("vars") or {})
+        of_sites = shared | (supernode.get("vars") or {})
+        return Hosts(
+            coordinator=_host(coordinator, of_superlink | (variables or {})),
+            sites={name: _host(name, of_sites | (values or {})) for name, values in sites.items()},
+        )
+    except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise UsageError(
             f"{file}: needs the groups superlink (one host) and supernode under all.children ({reason})"
         ) from None
-    return Hosts(
-        coordinator=_host(coordinator, variables or {}),
-        sites={name: _host(name, values or {}) for name, values in sites.items()},
-    )
+
+
+def load(text: str) -> Any:
+    """Read YAML as Ansible writes it: a value that is encrypted or not to be templated counts as text."""
+    return yaml.load(text, Loader=Loader)  # noqa: S506 - a safe loader
+
+
+class Loader(yaml.SafeLoader):
+    """YAML's safe loader, with Ansible's own tags."""
+
+
+for _tag in ("!vault", "!vault-encrypted", "!unsafe"):
+    Loader.add_constructor(_tag, lambda loader, node: str(node.value))
 
 
 def _host(name: str, variables: dict[str, Any]) -> Host:
@@ -178,6 +209,8 @@ def _host(name: str, variables: dict[str, Any]) -> Host:
         address=str(variables.get("ansible_host", name)),
         port=int(variables.get("ansible_port", 22)),
         user=str(variables.get("ansible_user", "root")),
+        jump=str(variables.get("flowerbed_jump", "")),
+        python=str(variables.get("flowerbed_python", DEFAULT_PYTHON)),
     )
 
 
@@ -194,7 +227,7 @@ def _toml_value(value: Value) -> Value:
 
 def _find_marker(value: Any, where: str) -> str:
     if isinstance(value, str):
-        return where if any(marker in value for marker in _TEMPLATE_MARKERS) else ""
+        return where if any(marker in value for marker in TEMPLATE_MARKERS) else ""
     if isinstance(value, dict):
         for key, inner in value.items():
             found = _find_marker(str(key), f"{where}.{key}") or _find_marker(inner, f"{where}.{key}")
@@ -213,7 +246,7 @@ def _check_names_and_addresses(inventory: Inventory, source: str) -> None:
     if inventory.coordinator.name in inventory.sites:
         raise UsageError(f"{source}: the site '{inventory.coordinator.name}' bears the coordinator's name")
     for name in machines:
-        if not _HOST_NAME.fullmatch(name):
+        if not HOST_NAME.fullmatch(name):
             raise UsageError(
                 f"{source}: '{name}' is no host name: use lower-case letters, digits and dashes, 32 at most"
             )
@@ -225,11 +258,16 @@ def _check_names_and_addresses(inventory: Inventory, source: str) -> None:
 
 
 def _machine_variables(machine: Machine) -> dict[str, Any]:
-    return {
+    variables: dict[str, Any] = {
         "ansible_host": machine.address,
         "ansible_port": machine.port,
         "ansible_user": machine.user,
     }
+    if machine.jump:
+        variables["flowerbed_jump"] = machine.jump
+    if machine.python != DEFAULT_PYTHON:
+        variables["flowerbed_python"] = machine.python
+    return variables
 
 
 def _site_variables(site: Site) -> dict[str, Any]:

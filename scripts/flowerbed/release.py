@@ -5,7 +5,8 @@ module `flowerbed.federation.release` installs the archive; a host never resolve
 
 A federation's release comes from two files in its folder: `release.in` names the apps' dependencies, one a
 line, as pip reads them; `release.lock` pins them and Flower, with the hash of every file. Only a missing lock
-is resolved.
+is resolved. Hosts with another Python have a lock of their own, `release-3.13.lock`, with the same versions
+where they can be had.
 """
 
 import fcntl
@@ -33,7 +34,7 @@ from packaging.utils import canonicalize_name
 from uv import find_uv_bin
 
 from flowerbed.errors import EnvironmentLacks, UsageError, WorkFailed
-from flowerbed.federation import Federation
+from flowerbed.federation import DEFAULT_PYTHON, Federation
 from flowerbed.paths import REPOSITORY
 
 SCHEMA = 1
@@ -51,7 +52,7 @@ _NEVER_IMPORTED = "/tests/"
 class Target:
     """The hosts that a release is for: Python's minor version, the machine, the oldest C library."""
 
-    python: str = "3.11"
+    python: str = DEFAULT_PYTHON
     arch: str = "x86_64"
     glibc: str = "2.34"
 
@@ -161,10 +162,18 @@ def _checked(requirements: list[str], source: Path) -> list[str]:
     return sorted(set(kept))
 
 
-def lock(requirements: list[str], out: Path, *, target: Target | None = None, program: Program = FLOWER) -> Path:
+def lock(
+    requirements: list[str],
+    out: Path,
+    *,
+    target: Target | None = None,
+    program: Program = FLOWER,
+    like: Path | None = None,
+) -> Path:
     """Pin Flower and `requirements` with the hashes of their files, and write them to `out`, atomically.
 
-    The lock names no package index. Raises WorkFailed with uv's reason when there is no solution.
+    Where it can be, a package gets the version that it has in the lock `like`. The lock names no package index.
+    Raises WorkFailed with uv's reason when there is no solution.
     """
     target = target or Target()
     wanted = _checked(requirements, out)
@@ -172,32 +181,40 @@ def lock(requirements: list[str], out: Path, *, target: Target | None = None, pr
     with tempfile.TemporaryDirectory(prefix=".lock-", dir=out.parent) as folder:
         work = Path(folder)
         (work / "release.in").write_text("\n".join([program.pinned(), *wanted]) + "\n", encoding="utf-8")
+        if like is not None and like.exists():
+            pins = [f"{name}=={version}" for name, version in _PIN.findall(like.read_text(encoding="utf-8"))]
+            (work / "release.lock").write_text("\n".join(pins) + "\n", encoding="utf-8")
         command = [find_uv_bin(), "pip", "compile", "--quiet", "release.in", "--output-file", "release.lock"]
         command += ["--generate-hashes", "--only-binary", ":all:", "--no-header", "--no-annotate"]
         command += ["--no-emit-index-url", "--no-emit-find-links", "--no-sources"]
         command += ["--python-version", target.python, "--python-platform", target.uv_platform]
         _run(command, f"lock {program.pinned()} with {', '.join(wanted) or 'nothing else'}", cwd=work)
-        pins = (work / "release.lock").read_text(encoding="utf-8")
+        resolved = (work / "release.lock").read_text(encoding="utf-8")
         header = f"# target: {target}\n# requirements: {', '.join(wanted)}\n"
-        (work / "release.lock").write_text(header + pins, encoding="utf-8")
+        (work / "release.lock").write_text(header + resolved, encoding="utf-8")
         (work / "release.lock").replace(out)
     return out
 
 
-def of(federation: Federation, progress: Progress = lambda _: None) -> Release:
-    """Build the release of a federation from its `release.lock`, which is made first if there is none.
+def of(federation: Federation, progress: Progress = lambda _: None, python: str = DEFAULT_PYTHON) -> Release:
+    """Build the release of a federation's hosts with one Python from its lock, which is made first if there is none.
 
-    Raises UsageError when `release.in` asks for something else than the lock was made from.
+    Raises UsageError when `release.in` asks for something else than the lock was made from, or the lock is for
+    another Python.
     """
+    locked = federation.lock_for(python)
     source = federation.lock.with_suffix(".in")
     wanted = read_requirements(source) if source.exists() else []
-    if not federation.lock.exists():
-        progress(f"locking {FLOWER.pinned()} with {', '.join(wanted) or 'no app dependencies'}")
-        lock(wanted, federation.lock)
-    made_from = _REQUIREMENTS.search(federation.lock.read_text(encoding="utf-8"))
+    if not locked.exists():
+        progress(f"locking {FLOWER.pinned()} with {', '.join(wanted) or 'no app dependencies'} for Python {python}")
+        lock(wanted, locked, target=Target(python), like=federation.lock)
+    made_from = _REQUIREMENTS.search(locked.read_text(encoding="utf-8"))
     if source.exists() and made_from and made_from[1] != ", ".join(wanted):
-        raise UsageError(f"{source} differs from {federation.lock}: remove the lock to make it again")
-    return build(federation.lock, progress=progress)
+        raise UsageError(f"{source} differs from {locked}: remove the lock to make it again")
+    built = build(locked, progress=progress)
+    if built.target.python != python and locked != federation.lock:
+        raise UsageError(f"{locked} is for Python {built.target.python}: remove it to make it again")
+    return built
 
 
 def build(

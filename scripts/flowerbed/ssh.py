@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from flowerbed import ssh_options
 from flowerbed.errors import EnvironmentLacks, WorkFailed
 from flowerbed.federation import Federation
 from flowerbed.inventory import Host
@@ -31,17 +32,14 @@ class Shell:
 
     def options(self) -> list[str]:
         """ssh's options: no questions, no unknown host."""
-        options = ["-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"]
-        options += ["-o", f"ConnectTimeout={self.timeout:.0f}", "-o", "ServerAliveInterval=15"]
-        if self.federation.known_hosts.exists():
-            options += ["-o", f"UserKnownHostsFile={self.federation.known_hosts}"]
-        if self.federation.ssh_key.exists():
-            options += ["-i", str(self.federation.ssh_key), "-o", "IdentitiesOnly=yes"]
-        return [*options, "-p", str(self.host.port)]
+        own = ["-o", "BatchMode=yes", "-o", f"ConnectTimeout={self.timeout:.0f}", "-o", "ServerAliveInterval=15"]
+        shared = ssh_options.options(self.federation.known_hosts, self.federation.ssh_key, self.host.jump)
+        return [*own, *shared, "-p", str(self.host.port)]
 
     def command(self, words: Sequence[str]) -> list[str]:
-        """The ssh command line that runs `words` on the host."""
-        return ["ssh", *self.options(), f"{self.host.user}@{self.host.address}", shlex.join(words)]
+        """The ssh command line that runs `words` on the host as root."""
+        become = [] if self.host.user == "root" else ["sudo", "-n", "--"]
+        return ["ssh", *self.options(), f"{self.host.user}@{self.host.address}", shlex.join([*become, *words])]
 
     def run(self, command: list[str]) -> str:
         """Run a command on the host and return what it printed.
@@ -71,6 +69,11 @@ class Shell:
     def _failure(self, code: int, message: str, what: str) -> str:
         if code == _UNREACHABLE:
             return self.unreachable(message)
+        if message.startswith("sudo: "):
+            return (
+                f"{self.host.user} may not become root on {self.host.name} ({' '.join(message.split())}): "
+                "allow it sudo without a password"
+            )
         return f"{what} failed on {self.host.name}: {' '.join(message.split()) or f'exit code {code}'}"
 
 

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -211,6 +212,27 @@ class Terraform:
         if self._last_code not in good:
             raise _failure(events, out, err, self._file)
         return events
+
+
+def output_of(state: Path, name: str) -> Any:
+    """Read an output of a local state without its root module.
+
+    Raises:
+        EnvironmentLacks: there is no `terraform` program.
+        UsageError: there is no such state, or it has no such output.
+    """
+    if shutil.which("terraform") is None:
+        raise EnvironmentLacks("terraform is not installed: install Terraform 1.9 or later from its maker")
+    if not state.is_file():
+        raise UsageError(f"{state} does not exist: make the machines first, with `flowerbed up` or `terraform apply`")
+    with tempfile.TemporaryDirectory(prefix="flowerbed-output-") as empty:
+        command = ["terraform", "output", "-json", "-no-color", f"-state={state}", name]
+        done = subprocess.run(command, cwd=empty, capture_output=True, text=True, check=False)
+    try:
+        return json.loads(done.stdout)
+    except json.JSONDecodeError:
+        reason = " ".join(done.stderr.replace("│", " ").split())
+        raise UsageError(f"{state} has no output {name!r}: {reason[:200] or 'apply a platform of Flowerbed'}") from None
 
 
 _NO_VARIABLES: dict[str, Any] = {"var": None, "var_file": None}  # init and the apply of a saved plan take none

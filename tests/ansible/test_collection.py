@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import tarfile
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from tests.ansible.support import BIN, ROOT
 
 ANSIBLE = ROOT / "ansible"
 NAME = "flowerbed.federation"
-KINDS = {"module": "modules", "filter": "filter", "callback": "callback"}
+KINDS = {"module": "modules", "filter": "filter", "callback": "callback", "inventory": "inventory"}
 PLAYBOOK = """\
 - name: Use the collection
   hosts: localhost
@@ -167,9 +168,10 @@ def _described(option: dict[str, object]) -> bool:
 
 
 def test_every_filter_that_exists_is_documented(installed: Installed) -> None:
-    code = (installed.root / "plugins" / "filter" / "units.py").read_text()
-    defined = [line.split('"')[1] for line in code.splitlines() if line.startswith('            "')]
-    assert sorted(defined) == sorted(file.stem for file in (installed.root / "plugins" / "filter").glob("*.yml"))
+    folder = installed.root / "plugins" / "filter"
+    lines = [line for file in folder.glob("*.py") for line in file.read_text().splitlines()]
+    defined = [line.split('"')[1] for line in lines if re.match(r' {12}"\w+": ', line)]
+    assert sorted(defined) == sorted(file.stem for file in folder.glob("*.yml"))
 
 
 def test_every_role_but_the_internal_one_documents_its_options(installed: Installed) -> None:

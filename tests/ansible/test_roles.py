@@ -94,7 +94,7 @@ def test_the_readmes_are_those_that_the_argument_specs_give() -> None:
 
 @every_public_role
 def test_what_is_secret_is_marked_so(role: Path) -> None:
-    secret = {name for name in defaults(role) if name.endswith(("_passphrase", "_secrets"))}
+    secret = {name for name in defaults(role) if name.endswith(("_passphrase", "_password", "_secrets"))}
     assert secret == {name for name, option in options(role).items() if option.get("no_log")}
 
 

@@ -1,7 +1,12 @@
 """A federation's machines over their life: made, changed, found dead, taken away. The tests build on each other."""
 
+import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,8 +14,19 @@ from flowerbed import inventory, lab, machines, terraform
 from flowerbed.errors import EnvironmentLacks, UsageError
 from flowerbed.federation import Federation
 from flowerbed.lab.spec import Places
-from flowerbed.paths import PLATFORMS
+from flowerbed.paths import ANSIBLE, INVENTORIES, PLATFORMS
 from tests.terraform.conftest import write
+
+
+def ansible_inventory(source: Path) -> dict[str, Any]:
+    """What Ansible makes of an inventory; text that is no template counts as plain text."""
+    command = [str(Path(sys.executable).with_name("ansible-inventory")), "--inventory", str(source), "--list"]
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(ANSIBLE / "ansible.cfg")}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    plain: dict[str, Any] = json.loads(
+        done.stdout, object_hook=lambda one: one["__ansible_unsafe"] if one.keys() == {"__ansible_unsafe"} else one
+    )
+    return plain
 
 
 def boots(federation: Federation) -> dict[str, str]:
@@ -27,6 +43,24 @@ def test_up_makes_the_machines_and_keeps_the_contract(federation: Federation) ->
     assert described.coordinator.host_key.startswith("ssh-ed25519 ")
     assert described.sites["hospital-a"].data_path == "/srv/hospital"
     assert set(boots(federation)) == {"coordinator", "hospital-a", "hospital-b"}
+
+
+def test_ansible_finds_in_the_state_the_hosts_that_hosts_json_names(federation: Federation) -> None:
+    described = inventory.parse(dict(machines.planned(federation).inventory), "platform lab")
+    inventory.write(described, federation)
+    shutil.copy(INVENTORIES / "lab" / "terraform.flowerbed.yml", federation.path)
+    from_state = ansible_inventory(federation.path / "terraform.flowerbed.yml")
+    assert from_state["_meta"]["hostvars"]["hospital-a"]["supernode_data_path"] == "/srv/hospital"
+    assert from_state == ansible_inventory(federation.hosts_file)
+    for file in (federation.hosts_file, federation.known_hosts, federation.path / "terraform.flowerbed.yml"):
+        file.unlink()
+
+
+def test_ansible_is_told_in_one_line_that_there_is_no_state(second: Federation) -> None:
+    source = shutil.copy(INVENTORIES / "lab" / "terraform.flowerbed.yml", second.path)
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        ansible_inventory(Path(source))
+    assert "terraform.tfstate does not exist: make the machines first" in failed.value.stderr
 
 
 def test_the_login_key_is_the_operators_alone(federation: Federation) -> None:

@@ -69,6 +69,20 @@ options:
         description: The variable that names the folder.
         type: str
         required: true
+  connect:
+    description: Addresses that must accept a TCP connection from this host.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      address:
+        description: Name or address, and port, as C(host:port).
+        type: str
+        required: true
+      variable:
+        description: The variable that names it.
+        type: str
+        required: true
   resolve:
     description: A name that the host must be able to resolve, or an address; its addresses are returned.
     type: str
@@ -124,6 +138,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 _PYTHON = (3, 11)
 _SYSTEMD = 252
+_CONNECT_SECONDS = 5
 _PROGRAM_FOLDERS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -210,6 +225,23 @@ def resolve(name: str) -> list[str]:
     return sorted({str(entry[4][0]) for entry in found})
 
 
+def connection_problems(targets: list[dict[str, Any]]) -> list[str]:
+    """Each address answers; a name that cannot be resolved is told of elsewhere."""
+    problems = []
+    for entry in targets:
+        host, _, port = entry["address"].rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
+        except socket.gaierror:
+            continue
+        except OSError as error:
+            problems.append(
+                f"{entry['address']} does not answer from here ({error.strerror or error}): "
+                f"open the way to it or correct {entry['variable']}"
+            )
+    return problems
+
+
 def _held_by(port: int, unit: str) -> bool:
     """Whether one of the unit's own processes listens on the port."""
     command = ["ss", "--listening", "--tcp", "--numeric", "--processes", "--no-header", f"sport = :{port}"]
@@ -273,6 +305,15 @@ def main() -> None:
                 },
             },
             "programs": {"type": "dict", "default": {}},
+            "connect": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "address": {"type": "str", "required": True},
+                    "variable": {"type": "str", "required": True},
+                },
+            },
             "resolve": {"type": "str", "default": ""},
             "folders": {
                 "type": "list",
@@ -296,6 +337,7 @@ def main() -> None:
         *disk_problems(wanted["disk_gb"]),
         *port_problems(wanted["ports"]),
         *folder_problems(wanted["folders"]),
+        *connection_problems(wanted["connect"]),
     ]
     if wanted["resolve"] and not addresses:
         problems.append(f"{wanted['resolve']} cannot be resolved here: mend the host's DNS or name its addresses")

@@ -200,7 +200,8 @@ def check_host(manifest: dict[str, Any], python: str, releases: Releases) -> Non
     except OSError:
         raise Refused(f"{python} is missing on this host: install Python {manifest['python']}") from None
     if minor != manifest["python"]:
-        raise Refused(f"{python} is Python {minor}, release {ident} is for {manifest['python']}: lock one for it")
+        built = f"release {ident} is for {manifest['python']}"
+        raise Refused(f"{python} is Python {minor}, {built}: set flowerbed_python or lock a release for it")
     if platform.machine() != manifest["arch"]:
         raise Refused(f"this host is {platform.machine()}, release {ident} is for {manifest['arch']}")
     libc = _libc()

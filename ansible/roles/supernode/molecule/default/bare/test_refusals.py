@@ -14,6 +14,10 @@ CASES = {
     "no-volume": {"supernode_volumes": [{"source": "/srv/nowhere"}]},
     "closed-data": {"supernode_data_path": "/srv/closed"},
     "unknown-group": {"supernode_data_group": "nobody-knows"},
+    "no-proxy": {"supernode_proxy": "proxy.hospital.example:3128"},
+    "password-in-proxy": {"supernode_proxy": "http://flower:secret@10.145.0.10:3128"},
+    "password-alone": {"supernode_proxy": "http://10.145.0.10:22", "supernode_proxy_password": "secret"},
+    "closed-proxy": {"supernode_proxy": "http://10.145.0.10:3128"},
     "unknown-name": {"supernode_gateway": "flower.invalid:443"},
 }
 
@@ -35,6 +39,10 @@ def messages() -> dict[str, str]:
         ("no-volume", "/srv/nowhere does not exist: make it or correct supernode_volumes"),
         ("closed-data", "/srv/closed is not readable by everybody: change its permissions or set supernode_data_group"),
         ("unknown-group", "group 'nobody-knows' does not exist"),
+        ("no-proxy", "set supernode_proxy to the proxy as http://address:port"),
+        ("password-in-proxy", "its user and password have variables of their own"),
+        ("password-alone", "set supernode_proxy, and both or none of them"),
+        ("closed-proxy", "10.145.0.10:3128 does not answer from here (Connection refused): open the way to it"),
         ("unknown-name", "flower.invalid cannot be resolved here: mend the host's DNS"),
     ],
 )

@@ -1,0 +1,38 @@
+# Copyright: the Flowerbed authors
+# SPDX-License-Identifier: Apache-2.0
+"""The filter by which Ansible reaches a host as Flowerbed's driver does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+
+
+def ssh_options(folder: str, jump: str = "") -> str:
+    """Write ssh's options for a host of the federation in `folder`, as one line for ansible_ssh_common_args."""
+    try:
+        from flowerbed import ssh_options as shared  # noqa: PLC0415 - other filters of the collection do without it
+        from flowerbed.errors import UsageError  # noqa: PLC0415
+        from flowerbed.federation import Federation  # noqa: PLC0415
+    except ImportError:
+        raise AnsibleFilterError(
+            "ssh_options needs the Python package flowerbed beside ansible-core: run scripts/setup and use .venv/bin"
+        ) from None
+    federation = Federation(Path(folder))
+    try:
+        words = shared.options(federation.known_hosts, federation.ssh_key, jump)
+    except UsageError as error:
+        raise AnsibleFilterError(f"flowerbed_jump: {error}") from None
+    return shared.join(words)
+
+
+class FilterModule:
+    """The collection's filter for connections."""
+
+    def filters(self) -> dict[str, Any]:
+        """Name the filter."""
+        return {
+            "ssh_options": ssh_options,
+        }

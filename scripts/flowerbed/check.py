@@ -1,0 +1,482 @@
+"""Everything that is wrong in a federation's inventory, with file, line and key, before anything is changed.
+
+`hosts.yml` and `hosts.json` are checked against contract 1, the variables in them and in `group_vars` and
+`host_vars` against the roles' argument specs. Values with a template are Ansible's to judge, and stand in
+`group_vars` and `host_vars` only.
+"""
+
+import difflib
+import re
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from flowerbed import inventory, machines, ssh_options
+from flowerbed.errors import UsageError
+from flowerbed.federation import Federation
+from flowerbed.inventory import HOST_NAME, TEMPLATE_MARKERS
+from flowerbed.paths import ANSIBLE
+
+Spec = Mapping[str, Any]
+
+GROUPS = ("superlink", "gateway", "supernode")
+PYTHONS = ("3.11", "3.12", "3.13")
+_RESERVED = {"all", "ungrouped", "localhost", *GROUPS}
+_HIGHEST_PORT = 65535
+# The driver reads these from the hosts file alone, and Ansible from there too.
+_WAY: dict[str, Spec] = {
+    "ansible_host": {"type": "str"},
+    "ansible_port": {"type": "int"},
+    "ansible_user": {"type": "str"},
+    "flowerbed_jump": {"type": "str"},
+    "flowerbed_python": {"type": "str", "choices": list(PYTHONS)},
+}
+_OF_ANSIBLE: dict[str, Spec] = {
+    **_WAY,
+    "ansible_become": {"type": "bool"},
+    "ansible_become_user": {"type": "str"},
+    "ansible_python_interpreter": {"type": "str"},
+    "ansible_ssh_common_args": {"type": "str"},
+    "ansible_ssh_private_key_file": {"type": "str"},
+    "flowerbed_schema": {"type": "int"},
+    "flowerbed_federation": {"type": "str"},
+}
+_USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\$?")
+_ADDRESS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
+_FORMS = {
+    "ansible_host": (_ADDRESS, "an address or a name, without user and port"),
+    "ansible_user": (_USER, "a user's name"),
+    "supernode_proxy": (re.compile(r"(http://[^/@\s]+:[0-9]+/?)?"), "http://address:port"),
+    "supernode_gateway": (re.compile(r"(\S+:[0-9]+)?"), "address:port"),
+    "supernode_data_path": (re.compile(r"(/.*)?"), "an absolute path"),
+}
+_BOOLEANS = {"yes", "no", "true", "false", "on", "off"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong; `line` is 0 where it is the file as a whole."""
+
+    file: str
+    line: int
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        """One line, in the form that editors follow."""
+        place = f"{self.file}:{self.line}" if self.line else self.file
+        return f"{place}: {self.key}: {self.message}" if self.key else f"{place}: {self.message}"
+
+    def to_json(self) -> dict[str, Any]:
+        """For the command line's --json."""
+        return asdict(self)
+
+
+def examine(federation: Federation) -> list[Finding]:
+    """Find everything that is wrong in a federation's inventory; changes nothing.
+
+    Raises:
+        UsageError: a federation without a platform has no hosts file.
+        EnvironmentLacks: the federation has a platform, and there is no `terraform`.
+        WorkFailed: Terraform could not look.
+    """
+    findings = []
+    if federation.platform_file:
+        try:
+            machines.validate(federation)
+        except UsageError as error:
+            findings.append(Finding(str(federation.platform_file), 0, "", str(error)))
+    elif not federation.hosts_file.exists():
+        inventory.read(federation)
+    return findings + examine_files(federation)
+
+
+def examine_files(federation: Federation) -> list[Finding]:
+    """Find what is wrong in the files that Ansible reads."""
+    hosts = _HostsFile(federation.hosts_file)
+    findings: list[Finding] = []
+    if federation.hosts_file.exists():
+        findings += hosts.findings()
+        if federation.platform_file is None:
+            findings += _unpinned(federation, hosts)
+    for folder, known in (("group_vars", {"all", *GROUPS}), ("host_vars", set(hosts.machines))):
+        findings += _variable_files(federation.path / folder, known if known else None)
+    return findings
+
+
+# YAML with its lines ---------------------------------------------------------------------------------------
+
+
+def _compose(file: Path) -> tuple[yaml.Node | None, list[Finding]]:
+    """The document's nodes, which know their lines; or what makes it no YAML."""
+    loader = inventory.Loader(file.read_text())
+    try:
+        return loader.get_single_node(), []
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        return None, [Finding(str(file), line, "", f"it is no YAML: {error.problem or error}")]
+    except yaml.YAMLError as error:
+        return None, [Finding(str(file), 0, "", f"it is no YAML: {' '.join(str(error).split())}")]
+    finally:
+        loader.dispose()
+
+
+def _value(node: yaml.Node) -> Any:
+    """A node as a Python value; a tag that is neither YAML's nor Ansible's counts as text."""
+    loader = inventory.Loader("")
+    try:
+        return loader.construct_document(node)
+    except yaml.YAMLError:
+        return str(node.value)
+    finally:
+        loader.dispose()
+
+
+def _line(node: yaml.Node) -> int:
+    return int(node.start_mark.line) + 1
+
+
+def _is_empty(node: yaml.Node) -> bool:
+    return isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null"
+
+
+@dataclass
+class _Reader:
+    """Reads one file, and collects what is wrong in it."""
+
+    file: Path
+    found: list[Finding] = field(default_factory=list)
+
+    def say(self, node: yaml.Node, key: str, message: str) -> None:
+        """Note something that is wrong at a node."""
+        self.found.append(Finding(str(self.file), _line(node), key, message))
+
+    def items(self, node: yaml.Node, key: str) -> Iterator[tuple[str, yaml.Node, yaml.Node]]:
+        """The entries of a mapping: name, and the nodes of name and value. A name that comes twice is wrong."""
+        if _is_empty(node):
+            return
+        if not isinstance(node, yaml.MappingNode):
+            self.say(node, key, "must be a mapping, one `name: value` a line")
+            return
+        seen: dict[str, int] = {}
+        for name_node, value in node.value:
+            name = str(name_node.value)
+            where = f"{key}.{name}" if key else name
+            if name in seen:
+                self.say(name_node, where, f"is there twice, the first in line {seen[name]}: remove one")
+                continue
+            seen[name] = _line(name_node)
+            yield name, name_node, value
+
+    def variables(self, node: yaml.Node, key: str, *, templates: bool) -> dict[str, tuple[yaml.Node, Any]]:
+        """Check a mapping of variables; gives their nodes and values by name."""
+        found = {}
+        for name, name_node, value_node in self.items(node, key):
+            where = f"{key}.{name}" if key else name
+            value = _value(value_node)
+            found[name] = (value_node, value)
+            spec = known_variables().get(name)
+            if spec is None:
+                self._unknown(name_node, where, name)
+            marked = _marked(value_node)
+            if marked is not None:
+                if not templates:
+                    self.say(marked, where, "holds a template marker: templates belong into group_vars or host_vars")
+                continue
+            if spec is not None and value is not None:
+                for inner, message in _mistakes(name, value, spec):
+                    self.say(value_node, where + inner, message)
+        return found
+
+    def _unknown(self, node: yaml.Node, where: str, name: str) -> None:
+        known = known_variables()
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+        if close:
+            self.say(node, where, f"is unknown: did you mean {close[0]}?")
+        elif name.startswith(tuple(f"{role}_" for role in (*_roles(), "flowerbed"))):
+            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+            self.say(node, where, f"is unknown; the nearest variable is {nearest}")
+
+
+def _marked(node: yaml.Node) -> yaml.Node | None:
+    """The first node below that holds a template marker."""
+    if isinstance(node, yaml.ScalarNode):
+        return node if any(marker in node.value for marker in TEMPLATE_MARKERS) else None
+    if isinstance(node, yaml.MappingNode):
+        inner: Iterable[yaml.Node] = [one for pair in node.value for one in pair]
+    else:
+        inner = node.value
+    return next((found for one in inner if (found := _marked(one)) is not None), None)
+
+
+# Variables against the roles' argument specs ---------------------------------------------------------------
+
+
+def _roles() -> list[str]:
+    return sorted(file.parents[1].name for file in (ANSIBLE / "roles").glob("*/meta/argument_specs.yml"))
+
+
+@cache
+def known_variables() -> dict[str, Spec]:
+    """Every variable that one may set, and what the roles' argument specs say of it."""
+    known = dict(_OF_ANSIBLE)
+    for role in _roles():
+        document = yaml.safe_load((ANSIBLE / "roles" / role / "meta" / "argument_specs.yml").read_text())
+        known |= document["argument_specs"]["main"]["options"]
+    return known
+
+
+def _mistakes(name: str, value: Any, spec: Spec) -> Iterator[tuple[str, str]]:
+    """What is wrong with a value: where in it, and why."""
+    wrong = list(_wrong_type(value, spec))
+    if wrong:
+        yield from wrong
+        return
+    if name.endswith("_port") and spec["type"] == "int" and not 1 <= int(value) <= _HIGHEST_PORT:
+        yield "", f"{value} is no port: 1 to {_HIGHEST_PORT}"
+    if name in _FORMS:
+        form, wanted = _FORMS[name]
+        if not form.fullmatch(str(value)):
+            yield "", f"'{value}' is not possible: write {wanted}"
+    if name == "flowerbed_jump" and value:
+        try:
+            ssh_options.parse_jump(str(value))
+        except UsageError as error:
+            yield "", str(error)
+    if name in ("supernode_node_config", "supernode_labels"):
+        for key, one in value.items():
+            if not isinstance(one, str | bool | int | float):
+                yield f".{key}", f"must be text, a number, true or false, and is {_kind(one)}"
+
+
+def _wrong_type(value: Any, spec: Spec) -> Iterator[tuple[str, str]]:
+    wanted = str(spec.get("type", "str"))
+    if not _fits(value, wanted):
+        quoted = " (quote it)" if wanted in ("str", "path") or "choices" in spec else ""
+        yield "", f"must be {_NAMES.get(wanted, wanted)} and is {_kind(value)}{quoted}"
+        return
+    choices = spec.get("choices")
+    if choices and value not in choices:
+        hint = " (quote it)" if str(value) in choices else ""
+        yield "", f"'{value}' is not possible: use {' or '.join(map(str, choices))}{hint}"
+    entries = [("", value)] if isinstance(value, dict) else []
+    if isinstance(value, list):
+        entries = [(f"[{index}]", one) for index, one in enumerate(value)]
+        for where, one in entries:
+            if not _fits(one, str(spec.get("elements", "raw"))):
+                yield where, f"must be {_NAMES.get(spec['elements'], spec['elements'])} and is {_kind(one)}"
+    options = spec.get("options") or {}
+    for where, one in entries:
+        if options and isinstance(one, dict):
+            yield from _wrong_options(where, one, options)
+
+
+def _wrong_options(where: str, value: dict[str, Any], options: Mapping[str, Spec]) -> Iterator[tuple[str, str]]:
+    for key, one in value.items():
+        if key not in options:
+            yield f"{where}.{key}", f"is unknown: there are {', '.join(options)}"
+        else:
+            for inner, message in _wrong_type(one, options[key]):
+                yield f"{where}.{key}{inner}", message
+    for key, option in options.items():
+        if option.get("required") and key not in value:
+            yield f"{where}.{key}", "is missing"
+
+
+_NAMES = {
+    "str": "text",
+    "path": "a path",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "list": "a list",
+    "dict": "a mapping",
+}
+
+
+def _kind(value: Any) -> str:
+    kinds = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "a mapping"}
+    return kinds.get(type(value), "nothing" if value is None else type(value).__name__)
+
+
+def _fits(value: Any, wanted: str) -> bool:
+    truth = isinstance(value, bool)
+    fits = {
+        "str": isinstance(value, str | int) and not truth,
+        "path": isinstance(value, str),
+        "int": (isinstance(value, int) and not truth) or str(value).isdecimal(),
+        "float": not truth and re.fullmatch(r"[0-9]*\.?[0-9]+", str(value)) is not None,
+        "bool": truth or str(value).lower() in _BOOLEANS,
+        "list": isinstance(value, list),
+        "dict": isinstance(value, dict),
+    }
+    return fits.get(wanted, True)
+
+
+# The hosts file against the contract -----------------------------------------------------------------------
+
+
+@dataclass
+class _Machine:
+    """A host of the file: where it stands, its groups, and its variables with those of its groups."""
+
+    node: yaml.Node
+    groups: list[str] = field(default_factory=list)
+    variables: dict[str, tuple[yaml.Node, Any]] = field(default_factory=dict)
+
+    def text(self, name: str, default: str = "") -> str:
+        """A variable as text."""
+        value = self.variables[name][1] if name in self.variables else None
+        return default if value is None else str(value)
+
+
+class _HostsFile(_Reader):
+    """hosts.yml or hosts.json."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(file)
+        self.machines: dict[str, _Machine] = {}
+        if file.exists():
+            self._read()
+
+    def findings(self) -> list[Finding]:
+        """What is wrong, in the order of the file."""
+        return sorted(self.found, key=lambda one: one.line)
+
+    def _read(self) -> None:
+        root, self.found = _compose(self.file)
+        if root is None:
+            if not self.found:
+                self.found.append(Finding(str(self.file), 0, "", "it is empty: name the machines in it"))
+            return
+        groups: dict[str, yaml.Node] = {}
+        shared: dict[str, tuple[yaml.Node, Any]] = {}
+        everything = None
+        for name, node, value in self.items(root, ""):
+            if name == "all":
+                everything = value
+            else:
+                self.say(node, name, "is unknown here: everything stands under `all`")
+        for name, node, value in self.items(everything, "all") if everything is not None else ():
+            if name == "vars":
+                shared = self.variables(value, "all.vars", templates=False)
+            elif name == "children":
+                members = self.items(value, "all.children")
+                groups = {group: inner for group, at, inner in members if self._is_group(group, at)}
+            elif name == "hosts":
+                self.say(node, "all.hosts", f"put each host into its group under all.children: {', '.join(GROUPS)}")
+            else:
+                self.say(node, f"all.{name}", "is unknown: there are vars and children")
+        for group, node in groups.items():
+            self._read_group(group, node, shared)
+        self._check_groups(everything or root)
+        self._check_machines()
+
+    def _is_group(self, name: str, node: yaml.Node) -> bool:
+        if name in GROUPS:
+            return True
+        close = difflib.get_close_matches(name, GROUPS, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(GROUPS)}"
+        self.say(node, f"all.children.{name}", f"is no group of a federation: {hint}")
+        return False
+
+    def _read_group(self, group: str, node: yaml.Node, shared: dict[str, tuple[yaml.Node, Any]]) -> None:
+        key = f"all.children.{group}"
+        hosts: yaml.Node | None = None
+        of_group = dict(shared)
+        for name, at, value in self.items(node, key):
+            if name == "vars":
+                of_group |= self.variables(value, f"{key}.vars", templates=False)
+            elif name == "hosts":
+                hosts = value
+            else:
+                self.say(at, f"{key}.{name}", "is unknown: there are hosts and vars")
+        for name, at, value in self.items(hosts, f"{key}.hosts") if hosts is not None else ():
+            machine = self.machines.setdefault(name, _Machine(at))
+            machine.groups.append(group)
+            own = self.variables(value, name, templates=False)
+            machine.variables = {**of_group, **machine.variables, **own}
+            if not HOST_NAME.fullmatch(name):
+                self.say(at, name, "is no host name: use lower-case letters, digits and dashes, 32 at most")
+            elif name in _RESERVED:
+                self.say(at, name, "is reserved: give the host another name")
+
+    def _check_groups(self, root: yaml.Node) -> None:
+        members = {group: [name for name, one in self.machines.items() if group in one.groups] for group in GROUPS}
+        for group in ("superlink", "gateway"):
+            if len(members[group]) != 1:
+                count = f"has {len(members[group])} hosts" if members[group] else "is missing or empty"
+                self.say(root, f"all.children.{group}", f"{count}: it needs exactly one, the coordinator")
+        if members["superlink"] and members["gateway"] and members["superlink"] != members["gateway"]:
+            node = self.machines[members["gateway"][0]].node
+            self.say(node, members["gateway"][0], f"is another host than the SuperLink's, {members['superlink'][0]}")
+        for name in members["supernode"]:
+            if len(self.machines[name].groups) > 1:
+                self.say(self.machines[name].node, name, "is the coordinator: a site is a machine of its own")
+
+    def _check_machines(self) -> None:
+        owners: dict[str, str] = {}
+        for name, machine in self.machines.items():
+            address = machine.text("ansible_host")
+            if not address:
+                self.say(machine.node, f"{name}.ansible_host", "is missing: name the machine's address")
+            elif address in owners:
+                node = machine.variables["ansible_host"][0]
+                self.say(node, f"{name}.ansible_host", f"is the address of {owners[address]} too: give each its own")
+            else:
+                owners[address] = name
+
+
+def _unpinned(federation: Federation, hosts: _HostsFile) -> Iterator[Finding]:
+    """Hosts, and hosts on the way to them, whose SSH key nobody has compared."""
+    wanted: dict[tuple[str, int], str] = {}
+    for name, machine in hosts.machines.items():
+        port = machine.text("ansible_port", "22")
+        if machine.text("ansible_host") and port.isdecimal():
+            wanted.setdefault((machine.text("ansible_host"), int(port)), name)
+        try:
+            jump = ssh_options.parse_jump(machine.text("flowerbed_jump"))
+        except UsageError:
+            continue
+        wanted.setdefault((jump.host, jump.port), f"{name}.flowerbed_jump")
+    file = federation.known_hosts
+    for (address, number), key in wanted.items():
+        known = address if number == 22 else f"[{address}]:{number}"  # noqa: PLR2004 - SSH's own port
+        command = ["ssh-keygen", "-F", known, "-f", str(file)]
+        try:
+            done = subprocess.run(command, capture_output=True, check=False)
+        except FileNotFoundError:
+            return
+        if not file.exists() or done.returncode:
+            yield Finding(
+                str(file), 0, key, f"no SSH host key of {known}: `ssh-keyscan -p {number} {address}`, and compare it"
+            )
+
+
+def _variable_files(folder: Path, names: set[str] | None) -> Iterator[Finding]:
+    """group_vars or host_vars: files named after a group or a host, with variables that exist."""
+    for file in sorted(folder.rglob("*")) if folder.is_dir() else ():
+        if not file.is_file() or file.suffix not in ("", ".yml", ".yaml", ".json") or file.name.startswith("."):
+            continue
+        first = file.relative_to(folder).parts[0]
+        owner = first.removesuffix(file.suffix) if first == file.name else first
+        if names is not None and owner not in names:
+            close = difflib.get_close_matches(owner, names, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(names))}"
+            yield Finding(str(file), 0, owner, f"no host or group has this name: {hint}")
+        if file.read_text().startswith("$ANSIBLE_VAULT;"):
+            continue
+        root, wrong = _compose(file)
+        yield from wrong
+        if root is None:
+            continue
+        reader = _Reader(file)
+        variables = reader.variables(root, "", templates=True)
+        for name in sorted(_WAY.keys() & variables.keys()):
+            reader.say(variables[name][0], name, "belongs into the hosts file: the driver reads it there")
+        yield from reader.found
