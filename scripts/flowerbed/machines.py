@@ -3,15 +3,17 @@
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flowerbed import lab
+from flowerbed import aws, lab
 from flowerbed.errors import EnvironmentLacks, UsageError
 from flowerbed.federation import Federation
+from flowerbed.inventory import Inventory
 from flowerbed.paths import PLATFORMS
 from flowerbed.terraform import Plan, Terraform
 
@@ -70,7 +72,69 @@ def planned(federation: Federation) -> Changes:
     return _changes(terraform.plan(_dead(federation, terraform)), terraform)
 
 
-from collections.abc import Mapping
+def validate(federation: Federation) -> None:
+    """Let Terraform judge the *.tfvars file as if nothing had been made; neither its state nor a machine changes.
+
+    Raises:
+        UsageError: a value is wrong; the message names its key.
+    """
+    name, file = platform(federation), federation.platform_file
+    if name is None or file is None:
+        return
+    with tempfile.TemporaryDirectory(prefix="flowerbed-check-") as scratch:
+        variables = {"federation": federation.name, "federation_dir": str(federation.path)}
+        if not federation.ssh_key.with_suffix(".pub").exists():
+            stand_in = Path(scratch) / "id_ed25519.pub"
+            stand_in.write_text("ssh-ed25519 made-by-up\n")
+            variables["ssh_public_key_file"] = str(stand_in)
+        terraform = Terraform(PLATFORMS / name, Path(scratch), variables, file, {"FLOWERBED_PYTHON": sys.executable})
+        terraform.init()
+        terraform.plan()
+
+
+def with_host_keys(
+    inventory: Inventory,
+    federation: Federation,
+    patience: float = BOOT_SECONDS,
+    progress: Callable[[str], None] = lambda what: None,
+) -> Inventory:
+    """Return the inventory with the SSH host keys that only the cloud account knows, each learned once and pinned.
+
+    Args:
+        inventory: as the platform describes it.
+        federation: where the learned keys are kept.
+        patience: how long, in seconds, a new machine may take to boot.
+        progress: hears whose key is awaited.
+
+    Raises:
+        WorkFailed: a machine showed no key in time; the same call continues.
+        EnvironmentLacks: the account cannot be asked from here.
+    """
+    machines = {inventory.coordinator.name: inventory.coordinator, **inventory.sites}
+    unknown = {name: one.instance for name, one in machines.items() if one.instance and not one.host_key}
+    if not unknown:
+        return inventory
+    keys = aws.learn(unknown, federation.state / "host_keys", patience, progress)
+    coordinator = inventory.coordinator.model_copy(update={"host_key": keys.get(inventory.coordinator.name, "")})
+    sites = {name: one.model_copy(update={"host_key": keys.get(name, "")}) for name, one in inventory.sites.items()}
+    return inventory.model_copy(update={"coordinator": coordinator, "sites": sites})
+
+
+def audit(federation: Federation) -> list[aws.Difference]:
+    """Compare the cloud account with what Terraform declares; an empty list if nothing differs.
+
+    Raises:
+        UsageError: the federation's platform is no cloud account.
+        EnvironmentLacks, WorkFailed: the account cannot be asked, or does not answer.
+    """
+    name = platform(federation)
+    if name is None or name == LAB:
+        kind = "the lab" if name else "machines that exist already"
+        raise UsageError(f"{federation.name} is made of {kind}: audit compares a cloud account with Terraform's state")
+    state = _terraform(federation).state()
+    if not state.get("values"):
+        raise UsageError(f"{federation.name} has no machines yet: flowerbed up {federation.name}")
+    return aws.audit(state)
 
 
 def down(federation: Federation) -> int:
