@@ -92,15 +92,13 @@ def up(
     """Bring a federation up: machines, hosts, registration. A second call changes nothing."""
     _refuse_without_root(find(federation))
     done = deploy.up(find(federation), Steps(), check=check, boot_seconds=boot_seconds)
-    _print(
-        as_json,
-        dataclasses.asdict(done),
-        lambda console: console.print(
-            f"[green]{done.federation}[/] can train: {len(done.sites)} sites, release {done.release}"
-            if not check
-            else f"{done.machines_changed} machines and {sum(done.hosts_changed.values())} tasks would change"
-        ),
-    )
+    if check:
+        said = f"{done.machines_changed} machines and {sum(done.hosts_changed.values())} tasks would change"
+    elif not done.complete:
+        said = f"the machine of {', '.join(done.sites)} is there; it trains when the consortium has let it in"
+    else:
+        said = f"[green]{done.federation}[/] can train: {len(done.sites)} sites, release {done.release}"
+    _print(as_json, dataclasses.asdict(done), lambda console: console.print(said))
 
 
 @app.command()

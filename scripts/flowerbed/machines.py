@@ -110,14 +110,10 @@ def with_host_keys(
         WorkFailed: a machine showed no key in time; the same call continues.
         EnvironmentLacks: the account cannot be asked from here.
     """
-    machines = {inventory.coordinator.name: inventory.coordinator, **inventory.sites}
-    unknown = {name: one.instance for name, one in machines.items() if one.instance and not one.host_key}
+    unknown = {name: one.instance for name, one in inventory.machines.items() if one.instance and not one.host_key}
     if not unknown:
         return inventory
-    keys = aws.learn(unknown, federation.state / "host_keys", patience, progress)
-    coordinator = inventory.coordinator.model_copy(update={"host_key": keys.get(inventory.coordinator.name, "")})
-    sites = {name: one.model_copy(update={"host_key": keys.get(name, "")}) for name, one in inventory.sites.items()}
-    return inventory.model_copy(update={"coordinator": coordinator, "sites": sites})
+    return inventory.with_host_keys(aws.learn(unknown, federation.state / "host_keys", patience, progress))
 
 
 def audit(federation: Federation) -> list[aws.Difference]:
@@ -152,7 +148,7 @@ def down(federation: Federation) -> int:
     for left in (federation.state / "host_keys", federation.data):
         with suppress(OSError):  # it is not there, or holds something that is the user's
             left.rmdir()
-    return 1 + len(inventory["sites"]) if inventory else plan.destroy
+    return len(inventory["sites"]) + ("coordinator" in inventory) if inventory else plan.destroy
 
 
 def _terraform(federation: Federation) -> Terraform:
