@@ -13,5 +13,6 @@ output "inventory" {
     host_key        = "" # made at the first boot: the driver reads it from the machine's console
     instance        = module.machine.instance
     session_manager = module.machine.session_manager
+    python          = module.machine.python
   }
 }

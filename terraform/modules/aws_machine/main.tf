@@ -3,9 +3,9 @@ locals {
   tags  = { Name = local.label }
 
   systems = {
-    debian-12      = { owner = "136693071363", image = "debian-12-%s-*", user = "admin" }
-    debian-13      = { owner = "136693071363", image = "debian-13-%s-*", user = "admin" }
-    "ubuntu-24.04" = { owner = "099720109477", image = "ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-%s-server-*", user = "ubuntu" }
+    debian-12      = { owner = "136693071363", image = "debian-12-%s-*", user = "admin", python = "3.11" }
+    debian-13      = { owner = "136693071363", image = "debian-13-%s-*", user = "admin", python = "3.13" }
+    "ubuntu-24.04" = { owner = "099720109477", image = "ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-%s-server-*", user = "ubuntu", python = "3.12" }
   }
   system = local.systems[var.machine.os]
 

@@ -18,6 +18,11 @@ output "user" {
   value       = local.system.user
 }
 
+output "python" {
+  description = "Minor version of the system's own Python, which decides the machine's release."
+  value       = local.system.python
+}
+
 output "session_manager" {
   description = "Whether Session Manager is the way in; SSH is otherwise."
   value       = local.session_manager

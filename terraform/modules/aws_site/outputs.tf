@@ -12,6 +12,7 @@ output "inventory" {
     host_key        = "" # made at the first boot: the driver reads it from the machine's console
     instance        = module.machine.instance
     session_manager = module.machine.session_manager
+    python          = module.machine.python
     labels          = var.labels
     node_config     = var.node_config
     data_path       = var.data_path == null ? "" : var.data_path

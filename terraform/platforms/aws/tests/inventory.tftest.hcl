@@ -31,12 +31,12 @@ run "a_site_needs_no_more_than_a_name" {
     error_message = "The schema version is what Python checks first."
   }
   assert {
-    condition     = toset(keys(output.inventory.coordinator)) == toset(["name", "address", "port", "user", "host_key", "instance", "session_manager"])
+    condition     = toset(keys(output.inventory.coordinator)) == toset(["name", "address", "port", "user", "host_key", "instance", "session_manager", "python"])
     error_message = "The coordinator's keys are the contract's."
   }
   assert {
     condition = alltrue([for site in values(output.inventory.sites) :
-      toset(keys(site)) == toset(["address", "port", "user", "host_key", "instance", "session_manager", "labels", "node_config", "data_path"])
+      toset(keys(site)) == toset(["address", "port", "user", "host_key", "instance", "session_manager", "python", "labels", "node_config", "data_path"])
     ])
     error_message = "A site's keys are the contract's."
   }

@@ -17,7 +17,7 @@ run "an_address_and_a_port_are_all_that_a_hospital_needs_to_be_told" {
     error_message = "The inventory names the gateway in the coordinator's place."
   }
   assert {
-    condition     = toset(keys(output.inventory.sites["hospital-a"])) == toset(["address", "port", "user", "host_key", "instance", "session_manager", "labels", "node_config", "data_path"])
+    condition     = toset(keys(output.inventory.sites["hospital-a"])) == toset(["address", "port", "user", "host_key", "instance", "session_manager", "python", "labels", "node_config", "data_path"])
     error_message = "A site's keys are the contract's."
   }
 }
