@@ -18,7 +18,7 @@ def ec2(region: str) -> Any:
     except ImportError:
         raise EnvironmentLacks("boto3 is not installed: pip install 'flowerbed[aws]'") from None
     with telling(region):
-        return boto3.client("ec2", region_name=region)
+        return boto3.Session().client("ec2", region_name=region)
 
 
 @contextmanager
