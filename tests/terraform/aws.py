@@ -42,11 +42,14 @@ def cli_config(folder: Path) -> Path:
 
 
 @contextmanager
-def server() -> Iterator[dict[str, str]]:
-    """Run a server that answers as AWS does; yields the environment in which programs take it for AWS."""
+def server(consoles: Path) -> Iterator[dict[str, str]]:
+    """Run a server that answers as AWS does; yields the environment in which programs take it for AWS.
+
+    What an instance has printed is the file of its id in the folder `consoles`.
+    """
     environment = os.environ | {"MOTO_IAM_LOAD_MANAGED_POLICIES": "true"}
     process = subprocess.Popen(
-        [sys.executable, Path(__file__).with_name("aws_server.py")],
+        [sys.executable, Path(__file__).with_name("aws_server.py"), consoles],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,

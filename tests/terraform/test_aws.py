@@ -4,17 +4,21 @@ The tests build on each other. What a machine is and who reaches whom is asked f
 """
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
 
 from flowerbed import inventory, machines
-from flowerbed.errors import UsageError
+from flowerbed.errors import UsageError, WorkFailed
 from flowerbed.federation import Federation
 from flowerbed.paths import PLATFORMS
 from tests.terraform import aws
@@ -94,7 +98,8 @@ class Account:
 @pytest.fixture(scope="module")
 def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
     """An account of its own for these tests, which Terraform and boto3 take for AWS."""
-    with pytest.MonkeyPatch.context() as patch, aws.server() as environment:
+    consoles = tmp_path_factory.mktemp("consoles")
+    with pytest.MonkeyPatch.context() as patch, aws.server(consoles) as environment:
         for name, value in environment.items():
             patch.setenv(name, value)
         patch.setenv("TF_CLI_CONFIG_FILE", str(aws.cli_config(tmp_path_factory.mktemp("terraform"))))
@@ -125,6 +130,18 @@ def write(federation: Federation, sites: dict[str, str], **others: str) -> None:
     entries = "".join(f"  {name} = {{ {', '.join([IMAGE, values])} }}\n" for name, values in sites.items())
     lines = [f"sites = {{\n{entries}}}", f"coordinator = {{ {IMAGE} }}", *(f"{k} = {v}" for k, v in others.items())]
     (federation.path / "aws.tfvars").write_text("\n".join(lines) + "\n")
+
+
+def flowerbed(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line as the operator does."""
+    command = [str(Path(sys.executable).with_name("flowerbed")), *words]
+    return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
+
+
+def parsed(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """The one JSON document that a command printed."""
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
 
 
 def resources(federation: Federation) -> dict[str, str]:
@@ -260,6 +277,58 @@ def test_neither_state_nor_user_data_hold_a_key_or_a_setting(federation: Federat
     ]
     assert len(data) == 3
     assert not any("ssh-ed25519" in text or "ward" in text for text in data)
+
+
+def test_up_says_plainly_that_the_machines_are_there_and_cannot_be_reached(
+    federation: Federation, made: machines.Changes
+) -> None:
+    (federation.path / "release.in").write_text("")
+    done = flowerbed("up", str(federation.path), "--boot-seconds", "0")
+    assert done.returncode == WorkFailed.exit_code, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert "the machines exist, but coordinator (i-" in line
+    assert "cannot be reached: no SSH host key in the instance's console output" in line
+    assert not federation.hosts_file.exists()
+
+
+def test_the_audit_of_what_terraform_made_finds_nothing(federation: Federation, made: machines.Changes) -> None:
+    done = flowerbed("audit", str(federation.path), "--json")
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"differences": []}), done.stderr
+
+
+def test_the_audit_finds_a_foreign_rule_an_altered_one_and_the_old_metadata_service(
+    federation: Federation, made: machines.Changes, account: Account
+) -> None:
+    site, ec2 = made.inventory["sites"]["hospital-b"]["instance"]["id"], account.client("ec2")
+    (group,) = account.machine(made.inventory["sites"]["hospital-b"]["instance"])["SecurityGroups"]
+    found = ec2.describe_security_group_rules(Filters=[{"Name": "group-id", "Values": [group["GroupId"]]}])
+    ssh = next(rule for rule in found["SecurityGroupRules"] if not rule["IsEgress"])
+    wide = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "CidrIpv4": "198.51.0.0/16"}
+    change = {"SecurityGroupRuleId": ssh["SecurityGroupRuleId"], "SecurityGroupRule": wide}
+    world = {"IpProtocol": "tcp", "FromPort": 8000, "ToPort": 8000, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
+    foreign = ec2.authorize_security_group_ingress(GroupId=group["GroupId"], IpPermissions=[world])
+    ec2.modify_security_group_rules(GroupId=group["GroupId"], SecurityGroupRules=[change])
+    ec2.modify_instance_metadata_options(InstanceId=site, HttpTokens="optional")
+
+    done = flowerbed("audit", str(federation.path), "--json")
+    differences = {(one["what"], one["id"]): (one["declared"], one["found"]) for one in parsed(done)["differences"]}
+    assert done.returncode == 1
+    assert differences == {
+        ("IMDSv2", site): ("required", "optional"),
+        ("rule", ssh["SecurityGroupRuleId"]): ("in from 198.51.100.0/24, tcp 22", "in from 198.51.0.0/16, tcp 22"),
+        ("rule", foreign["SecurityGroupRules"][0]["SecurityGroupRuleId"]): ("none", "in from 0.0.0.0/0, tcp 8000"),
+    }
+    assert all("hospital-b" in one["resource"] for one in parsed(done)["differences"])
+
+
+def test_up_mends_what_terraform_declares_and_the_audit_still_names_the_foreign_rule(
+    federation: Federation, made: machines.Changes, account: Account
+) -> None:
+    assert machines.up(federation).change == 2
+    done = flowerbed("audit", str(federation.path))
+    assert done.returncode == 1
+    (line,) = done.stdout.splitlines()
+    assert line.endswith("declared none, found in from 0.0.0.0/0, tcp 8000")
 
 
 def test_a_site_that_comes_and_one_that_leaves_touch_no_other_and_labels_touch_nothing(
