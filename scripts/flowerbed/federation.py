@@ -92,7 +92,7 @@ def find(name_or_path: str | Path) -> Federation:
     Raises UsageError when there is none, naming those that exist.
     """
     given = Path(name_or_path)
-    path = given if len(given.parts) > 1 or given.is_absolute() else INVENTORIES / given
+    path = given if "/" in str(name_or_path) else INVENTORIES / given  # Path itself would drop a leading "./"
     path = path.expanduser().resolve()
     if not path.is_dir():
         known = ", ".join(sorted(folder.name for folder in INVENTORIES.iterdir() if folder.is_dir()))

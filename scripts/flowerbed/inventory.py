@@ -13,6 +13,7 @@ from typing import Any, Self, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from flowerbed import ssh_options
 from flowerbed.errors import UsageError
 from flowerbed.federation import DEFAULT_PYTHON, Federation
 
@@ -45,8 +46,18 @@ class Machine(_Strict):
     """The way in is the cloud's session manager: no port of the machine is open."""
     jump: str = ""
     """The host on the way, as [user@]host[:port]; empty where the machine answers directly."""
-    python: str = DEFAULT_PYTHON
+    python: str = Field(default=DEFAULT_PYTHON, pattern=r"^3\.\d+$")
     """The minor version of the machine's own Python, which its release is made for."""
+
+    @field_validator("jump")
+    @classmethod
+    def _jump(cls, text: str) -> str:
+        try:
+            if text:
+                ssh_options.parse_jump(text)
+        except UsageError as error:
+            raise ValueError(str(error)) from None
+        return text
 
 
 class Coordinator(Machine):

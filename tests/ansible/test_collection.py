@@ -158,7 +158,7 @@ def test_every_plugin_documents_each_of_its_options(installed: Installed, kind: 
         assert all(_described(option) for option in document["doc"].get("options", {}).values()), name
         if kind != "callback":
             assert document["examples"], name
-            assert all(value["description"] for value in document["return"].values()), name
+            assert all(value["description"] for value in (document["return"] or {}).values()), name
 
 
 def _described(option: dict[str, object]) -> bool:

@@ -8,6 +8,7 @@ Both hospitals' direct way to the coordinator is cut.
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,7 +22,7 @@ import pytest
 from flowerbed import inventory, lab
 from flowerbed.federation import Federation
 from flowerbed.inventory import Host
-from flowerbed.paths import INVENTORIES
+from flowerbed.paths import REPOSITORY
 from flowerbed.ssh import Shell
 
 NAME = "test-existing"
@@ -33,7 +34,6 @@ ADDRESSES = {
     "hospital-b": "10.120.0.12",
 }
 PASSWORD = "not-for-apps.4711"
-FLOWERBED = str(Path(sys.executable).with_name("flowerbed"))
 
 HOSTS = f"""\
 ---
@@ -122,6 +122,14 @@ ConnectPort 443
 """
 
 
+def readme(federation: Path) -> list[str]:
+    """The commands that the README says of existing machines, for this folder."""
+    section = (REPOSITORY / "README.md").read_text().split("### Existing machines")[1]
+    block = section.split("```bash\n")[1].split("```")[0]
+    lines = [line.split("#")[0].strip() for line in block.splitlines()]
+    return [re.sub(r"(\./)?my-federation", str(federation), line) for line in lines]
+
+
 @dataclass(frozen=True)
 class Existing:
     """The federation, and what its operator and its hospitals can do."""
@@ -133,11 +141,10 @@ class Existing:
     def path(self) -> str:
         return str(self.federation.path)
 
-    def flowerbed(self, *words: str, password: str = PASSWORD) -> subprocess.CompletedProcess[str]:
-        """Run the command line as the operator does, without Terraform on the way."""
-        environment = {**os.environ, "TEST_PROXY_PASSWORD": password}
+    def flowerbed(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run the command line as the operator does."""
         return subprocess.run(
-            [FLOWERBED, *words], cwd=self.work, env=environment, capture_output=True, text=True, check=False
+            ["flowerbed", *words], cwd=self.work, env=environment(), capture_output=True, text=True, check=False
         )
 
     def succeed(self, *words: str) -> dict[str, Any]:
@@ -159,6 +166,20 @@ class Existing:
     def on_border(self, script: str) -> str:
         """Run a script as root on the machine between the hospitals and the world."""
         return _as_root(self.federation, "border").run(["sh", "-c", script]).strip()
+
+
+def environment() -> dict[str, str]:
+    """The operator's, with what only the operator knows."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "FLOWERBED_CA_PASSPHRASE": "correct horse", "TEST_PROXY_PASSWORD": PASSWORD}
+
+
+def by_hand(command: str) -> None:
+    """Run a command of the README."""
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=REPOSITORY, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def _as_root(federation: Federation, name: str) -> Shell:
@@ -200,7 +221,10 @@ def _start_proxies(border: Shell, program: bytes) -> None:
 def make(folder: Path) -> Existing:
     """The folder of the federation, from the example, and its machines."""
     federation = Federation(folder / NAME)
-    shutil.copytree(INVENTORIES / "existing", federation.path, ignore=shutil.ignore_patterns("secrets", ".state"))
+    copy, _, _ = readme(federation.path)
+    by_hand(copy)
+    for left in ("secrets", ".state"):  # somebody may have tried the example itself
+        shutil.rmtree(federation.path / left, ignore_errors=True)
     federation.hosts_file.write_text(HOSTS)
     shutil.rmtree(federation.path / "host_vars")
     (federation.path / "host_vars").mkdir()
@@ -208,7 +232,6 @@ def make(folder: Path) -> Existing:
         (federation.path / "host_vars" / f"{name}.yml").write_text(json.dumps(variables))
     federation.ssh_key.parent.mkdir(parents=True, mode=0o700)
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", federation.ssh_key], check=True)
-    federation.ca_passphrase_file.write_text("correct horse battery staple\n")
     public = federation.ssh_key.with_suffix(".pub").read_text().strip()
     for name, address in ADDRESSES.items():
         suite = "trixie" if name == "hospital-b" else "bookworm"
@@ -227,8 +250,9 @@ def existing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Existing]:
     lab.destroy_all(NAME)
     try:
         made = make(tmp_path_factory.mktemp("existing"))
-        up = made.flowerbed("up", made.path)
-        assert up.returncode == 0, up.stdout + up.stderr
+        _, check, up = readme(made.federation.path)
+        by_hand(check)
+        by_hand(up)
         yield made
     finally:
         for host in lab.hosts(NAME):

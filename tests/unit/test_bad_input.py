@@ -11,6 +11,7 @@ import pytest
 
 from flowerbed import lab
 from flowerbed.errors import EnvironmentLacks, UsageError, WorkFailed
+from flowerbed.federation import find
 from flowerbed.paths import INVENTORIES
 
 FLOWERBED = str(Path(sys.executable).with_name("flowerbed"))
@@ -43,6 +44,16 @@ def refused(done: subprocess.CompletedProcess[str], code: int, *said: str) -> No
 @pytest.mark.parametrize("command", [["up"], ["down"], ["status"], ["runs"], ["connect"]])
 def test_an_unknown_federation_is_named_with_those_that_exist(command: list[str]) -> None:
     refused(flowerbed(*command, "atlantis"), UsageError.exit_code, "'atlantis' is unknown", "lab")
+
+
+def test_a_folder_outside_of_the_repository_is_found_by_its_path(
+    federation: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(federation.parent)
+    for way in (f"./{federation.name}", f"../{federation.parent.name}/{federation.name}", str(federation)):
+        assert find(way).path == federation
+    with pytest.raises(UsageError, match="is unknown"):
+        find(federation.name)
 
 
 def test_a_federation_that_is_not_up_says_how_to_bring_it_up(federation: Path) -> None:

@@ -181,6 +181,21 @@ def test_encrypted_values_and_files_are_left_to_ansible(federation: Federation) 
     assert said(federation) == []
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [("jump", "a b", "sites.a.jump: .*is no jump host"), ("python", "3", "sites.a.python: string should match")],
+)
+def test_a_platform_may_name_the_way_and_the_python_too(key: str, value: str, message: str) -> None:
+    site = {"address": "192.0.2.2", "jump": "me@bastion", "python": "3.13"}
+    output = {"schema": 1, "coordinator": {"address": "192.0.2.1"}, "sites": {"a": site}}
+    groups = inventory.ansible_form(inventory.parse(output, "platform"), "lab")["all"]["children"]
+    variables = groups["supernode"]["hosts"]["a"]
+    assert (variables["flowerbed_jump"], variables["flowerbed_python"]) == ("me@bastion", "3.13")
+    assert "flowerbed_jump" not in groups["superlink"]["hosts"]["coordinator"]
+    with pytest.raises(UsageError, match=message):
+        inventory.parse({**output, "sites": {"a": {**site, key: value}}}, "platform")
+
+
 def test_up_refuses_before_anything_is_changed(federation: Federation) -> None:
     federation.hosts_file.write_text(GOOD.replace("ansible_port", "ansible_prot").replace("192.0.2.2", "192.0.2.1"))
     with pytest.raises(UsageError, match=r"hosts\.yml:11: north.*\(and \d more: `flowerbed inventory check by-hand`\)"):

@@ -84,8 +84,10 @@ class InventoryModule(BaseInventoryPlugin):
         everything = contract.ansible_form(described, folder.name)["all"]
         for name, value in everything["vars"].items():
             self.inventory.set_variable("all", name, value)
-        for group, members in everything["children"].items():
+        for group, members in sorted(everything["children"].items()):  # as in hosts.json
             self.inventory.add_group(group)
+            for name, value in members.get("vars", {}).items():
+                self.inventory.set_variable(group, name, value)
             for host, variables in members["hosts"].items():
                 self.inventory.add_host(host, group=group)
                 for name, value in variables.items():
