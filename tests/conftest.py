@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from xdist.scheduler import LoadScopeScheduling
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 HERE = Path(__file__).parent
 # Tests of one folder build on each other or share hosts; elsewhere those of one file do.
@@ -22,8 +22,8 @@ def group(nodeid: str) -> str:
     """What a test shares hosts with: its folder, its file, or nothing, if it is a molecule scenario."""
     if "test_molecule.py" in nodeid:
         return nodeid
-    folder = nodeid.split("/")[1]
-    return folder if folder in WHOLE else nodeid.split("::", maxsplit=1)[0]
+    folder, file = nodeid.split("/")[1], nodeid.split("::", maxsplit=1)[0]
+    return folder if folder in WHOLE and "test_aws" not in file else file  # AWS is a server of each file's own
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByGroup:

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from flowerbed import __version__, check, control, deploy, doctor, release, runs, status
+from flowerbed import __version__, check, control, deploy, doctor, machines, release, runs, status
 from flowerbed.console import Steps
 from flowerbed.errors import EnvironmentLacks, FlowerbedError, UsageError
 from flowerbed.federation import DEFAULT_PYTHON, Federation, find
@@ -84,20 +84,21 @@ def _root(
 def up(
     federation: Name = "lab",
     check: Annotated[bool, typer.Option("--check", help="Show what would change; change nothing.")] = False,
+    boot_seconds: Annotated[
+        float, typer.Option(help="How long a new machine in a cloud may take until it can be reached.", min=0)
+    ] = machines.BOOT_SECONDS,
     as_json: AsJson = False,
 ) -> None:
     """Bring a federation up: machines, hosts, registration. A second call changes nothing."""
     _refuse_without_root(find(federation))
-    done = deploy.up(find(federation), Steps(), check=check)
-    _print(
-        as_json,
-        dataclasses.asdict(done),
-        lambda console: console.print(
-            f"[green]{done.federation}[/] can train: {len(done.sites)} sites, release {done.release}"
-            if not check
-            else f"{done.machines_changed} machines and {sum(done.hosts_changed.values())} tasks would change"
-        ),
-    )
+    done = deploy.up(find(federation), Steps(), check=check, boot_seconds=boot_seconds)
+    if check:
+        said = f"{done.machines_changed} machines and {sum(done.hosts_changed.values())} tasks would change"
+    elif not done.complete:
+        said = f"the machine of {', '.join(done.sites)} is there; it trains when the consortium has let it in"
+    else:
+        said = f"[green]{done.federation}[/] can train: {len(done.sites)} sites, release {done.release}"
+    _print(as_json, dataclasses.asdict(done), lambda console: console.print(said))
 
 
 @app.command()
@@ -106,6 +107,26 @@ def down(federation: Name = "lab", as_json: AsJson = False) -> None:
     _refuse_without_root(find(federation))
     count = deploy.down(find(federation), Steps())
     _print(as_json, {"federation": find(federation).name, "machines": count}, lambda console: None)
+
+
+@app.command("audit")
+def audit_(federation: Name = "lab", as_json: AsJson = False) -> None:
+    """Compare the cloud account with what Terraform declares, rules that somebody added included.
+
+    Exit code 0 only if nothing differs.
+    """
+    found = machines.audit(find(federation))
+
+    def people(console: Console) -> None:
+        for one in found:
+            line = f"{one.resource}: {one.what} ({one.id}): declared {one.declared}, found {one.found}"
+            console.print(_escape(line), soft_wrap=True)
+        if not found:
+            console.print("the account is as Terraform declares it")
+
+    _print(as_json, {"differences": [dataclasses.asdict(one) for one in found]}, people)
+    if found:
+        raise typer.Exit(1)
 
 
 @app.command()

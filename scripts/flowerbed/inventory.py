@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from flowerbed import ssh_options
 from flowerbed.errors import UsageError
@@ -27,6 +27,13 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Instance(_Strict):
+    """A machine's name in a cloud account."""
+
+    id: str
+    region: str
+
+
 class Machine(_Strict):
     """A machine that Ansible can reach."""
 
@@ -34,6 +41,9 @@ class Machine(_Strict):
     port: int = Field(default=22, ge=1, le=65535)
     user: str = "root"
     host_key: str = ""
+    instance: Instance | None = None
+    session_manager: bool = False
+    """The way in is the cloud's session manager: no port of the machine is open."""
     jump: str = ""
     """The host on the way, as [user@]host[:port]; empty where the machine answers directly."""
     python: str = Field(default=DEFAULT_PYTHON, pattern=r"^3\.\d+$")
@@ -69,12 +79,51 @@ class Site(Machine):
         return {key: _toml_value(value) for key, value in values.items()}
 
 
+_M = TypeVar("_M", bound=Machine)
+
+
+class Gateway(_Strict):
+    """The federation's gateway, where the coordinator is another organisation's."""
+
+    address: str = Field(min_length=1)
+    port: int = Field(default=443, ge=1, le=65535)
+
+
 class Inventory(_Strict):
-    """A federation's machines, as Terraform's output `inventory` describes them."""
+    """A federation's machines, as Terraform's output `inventory` describes them.
+
+    A hospital with a platform of its own has one site, and the gateway instead of the coordinator.
+    """
 
     schema_version: int = Field(alias="schema")
-    coordinator: Coordinator
+    coordinator: Coordinator | None = None
+    gateway: Gateway | None = None
     sites: dict[str, Site] = {}
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.coordinator is None) == (self.gateway is None):
+            raise ValueError("needs either the coordinator or the gateway")
+        return self
+
+    @property
+    def machines(self) -> dict[str, Machine]:
+        """Every machine by its name."""
+        coordinator = {self.coordinator.name: self.coordinator} if self.coordinator else {}
+        return {**coordinator, **self.sites}
+
+    def with_host_keys(self, keys: Mapping[str, str]) -> "Inventory":
+        """Return the inventory with these host keys, by the machines' names."""
+        changes: dict[str, Any] = {
+            "sites": {name: _with_key(site, keys.get(name)) for name, site in self.sites.items()}
+        }
+        if self.coordinator:
+            changes["coordinator"] = _with_key(self.coordinator, keys.get(self.coordinator.name))
+        return self.model_copy(update=changes)
+
+
+def _with_key(machine: _M, key: str | None) -> _M:
+    return machine.model_copy(update={"host_key": key}) if key else machine
 
 
 def parse(output: Mapping[str, Any], source: str) -> Inventory:
@@ -101,24 +150,22 @@ def parse(output: Mapping[str, Any], source: str) -> Inventory:
 
 def ansible_form(inventory: Inventory, federation: str) -> dict[str, Any]:
     """The inventory as Ansible reads it: groups are named after roles."""
-    coordinator = inventory.coordinator
+    coordinator, gateway = inventory.coordinator, inventory.gateway
     sites = {name: _site_variables(site) for name, site in inventory.sites.items()}
-    return {
-        "all": {
-            "vars": {"flowerbed_schema": SCHEMA, "flowerbed_federation": federation},
-            "children": {
-                "superlink": {"hosts": {coordinator.name: _machine_variables(coordinator)}},
-                "gateway": {"hosts": {coordinator.name: {}}},
-                "supernode": {"hosts": sites},
-            },
-        }
-    }
+    groups: dict[str, Any] = {"supernode": {"hosts": sites}}
+    if coordinator:
+        groups["superlink"] = {"hosts": {coordinator.name: _machine_variables(coordinator)}}
+        groups["gateway"] = {"hosts": {coordinator.name: {}}}
+    if gateway:
+        groups["supernode"]["vars"] = {"supernode_gateway": f"{gateway.address}:{gateway.port}"}
+    shared = {"flowerbed_schema": SCHEMA, "flowerbed_federation": federation}
+    return {"all": {"vars": shared, "children": groups}}
 
 
 def write(inventory: Inventory, federation: Federation) -> bool:
     """Write hosts.json and the pinned host keys, each as a whole; returns whether either changed."""
     hosts = json.dumps(ansible_form(inventory, federation.name), indent=2, sort_keys=True) + "\n"
-    machines: list[Machine] = [inventory.coordinator, *inventory.sites.values()]
+    machines = inventory.machines.values()
     keys = "".join(f"{_known_host(machine)} {machine.host_key}\n" for machine in machines if machine.host_key)
     changed = replace_file(federation.hosts_file, hosts)
     if keys:
@@ -145,6 +192,8 @@ class Host(_Strict):
     port: int = 22
     user: str = "root"
     jump: str = ""
+    session: Instance | None = None
+    """The instance that the cloud's session manager opens; without it the address answers."""
     python: str = DEFAULT_PYTHON
 
 
@@ -211,6 +260,7 @@ def _host(name: str, variables: dict[str, Any]) -> Host:
         port=int(variables.get("ansible_port", 22)),
         user=str(variables.get("ansible_user", "root")),
         jump=str(variables.get("flowerbed_jump", "")),
+        session=variables.get("flowerbed_session"),
         python=str(variables.get("flowerbed_python", DEFAULT_PYTHON)),
     )
 
@@ -243,8 +293,8 @@ def _find_marker(value: Any, where: str) -> str:
 
 
 def _check_names_and_addresses(inventory: Inventory, source: str) -> None:
-    machines: dict[str, Machine] = {inventory.coordinator.name: inventory.coordinator, **inventory.sites}
-    if inventory.coordinator.name in inventory.sites:
+    machines = inventory.machines
+    if inventory.coordinator and inventory.coordinator.name in inventory.sites:
         raise UsageError(f"{source}: the site '{inventory.coordinator.name}' bears the coordinator's name")
     for name in machines:
         if not HOST_NAME.fullmatch(name):
@@ -266,6 +316,8 @@ def _machine_variables(machine: Machine) -> dict[str, Any]:
     }
     if machine.jump:
         variables["flowerbed_jump"] = machine.jump
+    if machine.session_manager and machine.instance:
+        variables["flowerbed_session"] = machine.instance.model_dump()
     if machine.python != DEFAULT_PYTHON:
         variables["flowerbed_python"] = machine.python
     return variables

@@ -4,19 +4,22 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flowerbed import lab
+from flowerbed import aws, lab
 from flowerbed.errors import EnvironmentLacks, UsageError
 from flowerbed.federation import Federation
+from flowerbed.inventory import Inventory
 from flowerbed.paths import PLATFORMS
 from flowerbed.terraform import Plan, Terraform
 
 LAB = "lab"
+BOOT_SECONDS = 600.0
+"""How long a new machine may take until its account shows its SSH host key."""
 
 
 @dataclass(frozen=True)
@@ -80,13 +83,54 @@ def validate(federation: Federation) -> None:
         return
     with tempfile.TemporaryDirectory(prefix="flowerbed-check-") as scratch:
         variables = {"federation": federation.name, "federation_dir": str(federation.path)}
-        if name == LAB and not federation.ssh_key.with_suffix(".pub").exists():
+        if not federation.ssh_key.with_suffix(".pub").exists():
             stand_in = Path(scratch) / "id_ed25519.pub"
             stand_in.write_text("ssh-ed25519 made-by-up\n")
             variables["ssh_public_key_file"] = str(stand_in)
         terraform = Terraform(PLATFORMS / name, Path(scratch), variables, file, {"FLOWERBED_PYTHON": sys.executable})
         terraform.init()
         terraform.plan()
+
+
+def with_host_keys(
+    inventory: Inventory,
+    federation: Federation,
+    patience: float = BOOT_SECONDS,
+    progress: Callable[[str], None] = lambda what: None,
+) -> Inventory:
+    """Return the inventory with the SSH host keys that only the cloud account knows, each learned once and pinned.
+
+    Args:
+        inventory: as the platform describes it.
+        federation: where the learned keys are kept.
+        patience: how long, in seconds, a new machine may take to boot.
+        progress: hears whose key is awaited.
+
+    Raises:
+        WorkFailed: a machine showed no key in time; the same call continues.
+        EnvironmentLacks: the account cannot be asked from here.
+    """
+    unknown = {name: one.instance for name, one in inventory.machines.items() if one.instance and not one.host_key}
+    if not unknown:
+        return inventory
+    return inventory.with_host_keys(aws.learn(unknown, federation.state / "host_keys", patience, progress))
+
+
+def audit(federation: Federation) -> list[aws.Difference]:
+    """Compare the cloud account with what Terraform declares; an empty list if nothing differs.
+
+    Raises:
+        UsageError: the federation's platform is no cloud account.
+        EnvironmentLacks, WorkFailed: the account cannot be asked, or does not answer.
+    """
+    name = platform(federation)
+    if name is None or name == LAB:
+        kind = "the lab" if name else "machines that exist already"
+        raise UsageError(f"{federation.name} is made of {kind}: audit compares a cloud account with Terraform's state")
+    state = _terraform(federation).state()
+    if not state.get("values"):
+        raise UsageError(f"{federation.name} has no machines yet: flowerbed up {federation.name}")
+    return aws.audit(state)
 
 
 def down(federation: Federation) -> int:
@@ -99,10 +143,12 @@ def down(federation: Federation) -> int:
     if platform(federation) == LAB:
         lab.destroy_all(federation.name)  # hosts whose making was interrupted are in no state
     shutil.rmtree(_folder(federation))
+    for key in (federation.state / "host_keys").glob("*.pub"):
+        key.unlink()
     for left in (federation.state / "host_keys", federation.data):
         with suppress(OSError):  # it is not there, or holds something that is the user's
             left.rmdir()
-    return 1 + len(inventory["sites"]) if inventory else plan.destroy
+    return len(inventory["sites"]) + ("coordinator" in inventory) if inventory else plan.destroy
 
 
 def _terraform(federation: Federation) -> Terraform:
@@ -112,8 +158,7 @@ def _terraform(federation: Federation) -> Terraform:
     folder = _folder(federation)
     _refuse_foreign_state(federation, folder)
     variables = {"federation": federation.name, "federation_dir": str(federation.path)}
-    if name == LAB:
-        _ensure_ssh_key(federation.ssh_key)
+    _ensure_ssh_key(federation.ssh_key)
     terraform = Terraform(PLATFORMS / name, folder, variables, file, {"FLOWERBED_PYTHON": sys.executable})
     terraform.init()
     return terraform

@@ -33,7 +33,8 @@ class Shell:
     def options(self) -> list[str]:
         """ssh's options: no questions, no unknown host."""
         own = ["-o", "BatchMode=yes", "-o", f"ConnectTimeout={self.timeout:.0f}", "-o", "ServerAliveInterval=15"]
-        shared = ssh_options.options(self.federation.known_hosts, self.federation.ssh_key, self.host.jump)
+        session = self.host.session.model_dump() if self.host.session else None
+        shared = ssh_options.options(self.federation.known_hosts, self.federation.ssh_key, self.host.jump, session)
         return [*own, *shared, "-p", str(self.host.port)]
 
     def command(self, words: Sequence[str]) -> list[str]:

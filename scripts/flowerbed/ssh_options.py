@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,13 +39,14 @@ def parse_jump(text: str) -> Jump:
     return Jump(found["user"] or "", found["host"].strip("[]"), port)
 
 
-def options(known_hosts: Path, key: Path, jump: str = "") -> list[str]:
+def options(known_hosts: Path, key: Path, jump: str = "", session: Mapping[str, str] | None = None) -> list[str]:
     """Give ssh's options for a host of a federation; the same keys are pinned and offered on a jump host.
 
     Args:
         known_hosts: the federation's pinned host keys; where there is no such file, the user's own count.
         key: the federation's SSH key; where there is no such file, the user's own keys or agent serve.
         jump: the host on the way, as [user@]host[:port].
+        session: `id` and `region` of the instance that Session Manager opens, where no port of it is open.
 
     Raises:
         UsageError: `jump` is no host.
@@ -54,6 +56,10 @@ def options(known_hosts: Path, key: Path, jump: str = "") -> list[str]:
         shared += ["-o", f'UserKnownHostsFile="{_escaped(known_hosts)}"']
     if key.exists():
         shared += ["-o", f'IdentityFile="{_escaped(key)}"', "-o", "IdentitiesOnly=yes"]
+    if session:
+        words = ["aws", "ssm", "start-session", "--region", session["region"], "--target", session["id"]]
+        words += ["--document-name", "AWS-StartSSHSession", "--parameters", "portNumber=%p"]
+        return [*shared, "-o", f"ProxyCommand={shlex.join(words)}"]
     if not jump:
         return shared
     # ProxyJump would hand none of these options on to the connection to the jump host.

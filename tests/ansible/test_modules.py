@@ -457,3 +457,17 @@ def test_user_errors_are_one_line_with_the_remedy(
     coordinator.record.write_text("nonsense")
     with pytest.raises(module.NodesError, match="is damaged: move it away"):
         coordinator.nodes(a=key)
+
+
+def test_an_exclusive_folder_keeps_only_what_is_described(direct: Direct, tmp_path: Path) -> None:
+    folder = tmp_path / "secrets"
+    kept = {"path": str(folder / "kept"), "content": "1", "owner": "root", "mode": "0600"}
+    dropped = {**kept, "path": str(folder / "dropped")}
+    exclusive = [{"path": str(folder), "mode": "0700", "exclusive": True}]
+    direct("layout", directories=exclusive, files=[kept, dropped])
+    looked = direct("layout", directories=exclusive, files=[kept], _ansible_check_mode=True)
+    assert looked["changed_paths"] == [dropped["path"]]
+    assert (folder / "dropped").exists()
+    assert direct("layout", directories=exclusive, files=[kept])["changed_paths"] == [dropped["path"]]
+    assert [file.name for file in folder.iterdir()] == ["kept"]
+    assert not direct("layout", directories=exclusive, files=[kept])["changed"]

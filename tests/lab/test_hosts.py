@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from flowerbed import lab
+from flowerbed.lab import network
+from flowerbed.lab.spec import Places
 from tests.lab.conftest import Bench
 
 A, B = "10.91.1.1", "10.91.1.2"
@@ -101,6 +103,14 @@ def test_after_a_power_cut_a_host_comes_back_with_its_disk_its_key_and_its_cut(b
         assert bench.is_cut_from("a", B)
     finally:
         lab.restore(bench.federation, "b")
+
+
+def test_a_host_without_power_has_no_interface_that_the_next_start_would_meet(bench: Bench) -> None:
+    interface = Places(bench.federation, "b").interface
+    assert interface in network.inside(bench.federation, ["ip", "-brief", "link"])
+    lab.kill(bench.federation, "b")
+    assert interface not in network.inside(bench.federation, ["ip", "-brief", "link"])
+    lab.start(bench.federation, "b")
 
 
 def test_an_orderly_stop_lets_services_end(bench: Bench) -> None:

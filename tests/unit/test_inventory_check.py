@@ -87,8 +87,10 @@ def test_what_the_driver_writes_itself_is_right(tmp_path: Path) -> None:
     (lab.path / "lab.tfvars").touch()
     site = {"address": "192.0.2.2", "labels": {"a": "b"}, "node_config": {"x": "1"}, "data_path": "/srv/hospital"}
     output = {"schema": 1, "coordinator": {"address": "192.0.2.1"}, "sites": {"a": site}}
-    inventory.write(inventory.parse(output, "platform"), lab)
-    assert check.examine_files(lab) == []
+    gateway = {"schema": 1, "gateway": {"address": "192.0.2.1"}, "sites": {"a": site}}
+    for one in (output, gateway):
+        inventory.write(inventory.parse(one, "platform"), lab)
+        assert check.examine_files(lab) == []
 
 
 def test_a_groups_way_counts_for_its_hosts(federation: Federation) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 
 
-def ssh_options(folder: str, jump: str = "") -> str:
+def ssh_options(folder: str, jump: str = "", session: dict[str, str] | None = None) -> str:
     """Write ssh's options for a host of the federation in `folder`, as one line for ansible_ssh_common_args."""
     try:
         from flowerbed import ssh_options as shared  # noqa: PLC0415 - other filters of the collection do without it
@@ -22,7 +22,7 @@ def ssh_options(folder: str, jump: str = "") -> str:
         ) from None
     federation = Federation(Path(folder))
     try:
-        words = shared.options(federation.known_hosts, federation.ssh_key, jump)
+        words = shared.options(federation.known_hosts, federation.ssh_key, jump, session)
     except UsageError as error:
         raise AnsibleFilterError(f"flowerbed_jump: {error}") from None
     return shared.join(words)

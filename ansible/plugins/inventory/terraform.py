@@ -86,6 +86,8 @@ class InventoryModule(BaseInventoryPlugin):
             self.inventory.set_variable("all", name, value)
         for group, members in sorted(everything["children"].items()):  # as in hosts.json
             self.inventory.add_group(group)
+            for name, value in members.get("vars", {}).items():
+                self.inventory.set_variable(group, name, value)
             for host, variables in members["hosts"].items():
                 self.inventory.add_host(host, group=group)
                 for name, value in variables.items():

@@ -46,6 +46,10 @@ options:
         description: Permissions, as a quoted octal number.
         type: str
         default: "0755"
+      exclusive:
+        description: Remove the files in the folder that this call does not describe.
+        type: bool
+        default: false
   secrets:
     description: Files of random bytes that are made on the host when they are missing, and never leave it.
     type: list
@@ -211,6 +215,12 @@ class Layout:
             if not self.module.check_mode:
                 Path(path).unlink()
 
+    def only(self, folder: str, described: set[str]) -> None:
+        """Remove the files of the folder that are not described, such as a secret that was dropped."""
+        for file in sorted(Path(folder).glob("*")):
+            if file.is_file() and str(file) not in described:
+                self.absent(str(file))
+
     def _replace(self, file: Path, content: bytes, owner: str, mode: str, validate: str | None = None) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
@@ -297,7 +307,12 @@ def main() -> None:
                 name={"type": "str", "required": True},
                 groups={"type": "list", "elements": "str", "default": []},
             ),
-            "directories": _dicts(path=path, owner=owner, mode={"type": "str", "default": "0755"}),
+            "directories": _dicts(
+                path=path,
+                owner=owner,
+                mode={"type": "str", "default": "0755"},
+                exclusive={"type": "bool", "default": False},
+            ),
             "secrets": {
                 "type": "list",
                 "elements": "dict",
@@ -328,6 +343,10 @@ def main() -> None:
         layout.file(file)
     for gone in module.params["absent"]:
         layout.absent(gone)
+    described = {item["path"] for kind in ("secrets", "files") for item in module.params[kind]}
+    for directory in module.params["directories"]:
+        if directory["exclusive"]:
+            layout.only(directory["path"], described)
     module.exit_json(changed=bool(layout.changed), changed_paths=layout.changed, diff=layout.diffs)
 
 

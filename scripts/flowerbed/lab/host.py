@@ -63,7 +63,7 @@ def create(wanted: HostSpec) -> None:
 
 
 def destroy(federation: str, name: str) -> None:
-    """Shut a host down and remove it, and the network with the last one. An unknown host is no error."""
+    """Take a host's power and remove it, and the network with the last one. An unknown host is no error."""
     preflight()
     places = Places(federation, name)
     with _host_lock(places):
@@ -162,7 +162,7 @@ def _federation_lock(federation: str) -> AbstractContextManager[None]:
 
 def _destroy(places: Places) -> None:
     known = spec.read(places.federation, places.name)
-    power.off(places, orderly=True)
+    power.off(places, orderly=False)  # nothing of the host is kept that an orderly end would save
     if known is not None:
         with suppress(OSError):  # its folder may be gone
             known.published_key.unlink()

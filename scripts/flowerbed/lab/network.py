@@ -105,6 +105,12 @@ def inside(federation: str, command: Sequence[str], stdin: str | None = None) ->
     return run(["nsenter", f"--net={namespace(federation)}", *command], stdin)
 
 
+def unplug(federation: str, interface: str) -> None:
+    """Remove a host's interface now: the kernel does so some time after the host's last process has ended."""
+    command = ["nsenter", f"--net={namespace(federation)}", "ip", "link", "delete", interface]
+    subprocess.run(command, capture_output=True, check=False)  # it, or the whole network, may be gone already
+
+
 def cut(federation: str, interface: str, *, everything: bool) -> None:
     """Drop an interface's traffic, but for SSH from this machine; `everything` drops that too."""
     chosen, other = ("dark", "cut") if everything else ("cut", "dark")

@@ -20,6 +20,8 @@ _STOP_WITHIN = 20.0  # seconds for an orderly shutdown
 _INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
 _HOSTS_PER_INOTIFY_LIMIT = 12  # 128 instances, the usual limit, are used up by about 20 hosts
 _INOTIFY_FOR_MANY = 8192
+_CONSOLE_LINES = 3
+_CLEANING = "Attempted to remove disk file system"  # nspawn's last words at every end where /run is on a disk
 _NSPAWN_RUN = Path("/run/systemd/nspawn")
 
 
@@ -64,6 +66,7 @@ def off(places: Places, *, orderly: bool) -> None:
     else:
         cgroup.kill(places.federation, places.name)
         cgroup.remove(places.federation, places.name)
+    network.unplug(places.federation, places.interface)
     root = places.running / "root"
     if is_mounted(root):
         at = root.stat()
@@ -158,8 +161,10 @@ def _wait_for_ssh(spec: HostSpec, places: Places, console: Path) -> None:
                     return
         except OSError:
             time.sleep(0.05)
-    said = console.read_text(errors="replace").strip().splitlines() or ["nothing"]
-    raise WorkFailed(f"host {spec.name} of federation {spec.federation} did not start; its console says: {said[-1]}")
+    said = [line.strip() for line in console.read_text(errors="replace").splitlines() if line.strip()]
+    said = [line for line in said if _CLEANING not in line] or ["nothing"]
+    end = " / ".join(said[-_CONSOLE_LINES:])
+    raise WorkFailed(f"host {spec.name} of federation {spec.federation} did not start; its console says: {end}")
 
 
 def _raise_inotify_limit() -> None:

@@ -24,6 +24,11 @@ output "host_key" {
   value = try(trimspace(file("${var.keys_dir}/${terraform_data.host.output.NAME}.pub")), "")
 }
 
+output "python" {
+  description = "Minor version of the host's own Python, which decides its release."
+  value       = { bookworm = "3.11", trixie = "3.13" }[var.suite]
+}
+
 output "data_path" {
   description = "Folder on the host where the site's data is; empty if it has none."
   value       = var.data == null ? "" : "/srv/hospital"

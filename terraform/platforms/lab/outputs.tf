@@ -8,12 +8,14 @@ output "inventory" {
       port     = module.coordinator.port
       user     = module.coordinator.user
       host_key = module.coordinator.host_key
+      python   = module.coordinator.python
     }
     sites = { for name, site in var.sites : name => {
       address     = module.site[name].address
       port        = module.site[name].port
       user        = module.site[name].user
       host_key    = module.site[name].host_key
+      python      = module.site[name].python
       labels      = site.labels
       node_config = site.node_config
       data_path   = module.site[name].data_path

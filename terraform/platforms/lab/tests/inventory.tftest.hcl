@@ -21,12 +21,12 @@ run "a_site_needs_no_more_than_a_name" {
     error_message = "The coordinator has the network's tenth address."
   }
   assert {
-    condition     = toset(keys(output.inventory.coordinator)) == toset(["name", "address", "port", "user", "host_key"])
+    condition     = toset(keys(output.inventory.coordinator)) == toset(["name", "address", "port", "user", "host_key", "python"])
     error_message = "The coordinator's keys are the contract's."
   }
   assert {
     condition = alltrue([for site in values(output.inventory.sites) :
-      toset(keys(site)) == toset(["address", "port", "user", "host_key", "labels", "node_config", "data_path"])
+      toset(keys(site)) == toset(["address", "port", "user", "host_key", "python", "labels", "node_config", "data_path"])
     ])
     error_message = "A site's keys are the contract's."
   }
