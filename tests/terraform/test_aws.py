@@ -4,6 +4,7 @@ The tests build on each other. What a machine is and who reaches whom is asked f
 """
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -163,6 +164,25 @@ def test_up_keeps_the_contract(made: machines.Changes, federation: Federation) -
 def test_a_second_look_finds_nothing_to_change(made: machines.Changes, federation: Federation) -> None:
     again = machines.planned(federation)
     assert (again.add, again.change, again.destroy, again.pending) == (0, 0, 0, False)
+
+
+def test_a_machine_that_is_made_afresh_keeps_its_address_and_no_rule_changes(
+    made: machines.Changes, federation: Federation
+) -> None:
+    machine = 'module.sites_eu_central_1["hospital-a"]'
+    said = aws.terraform(
+        PLATFORMS / "aws",
+        "plan",
+        f"-replace={machine}.module.machine.aws_instance.this",
+        f"-var=federation={federation.name}",
+        f"-var=federation_dir={federation.path}",
+        f"-var-file={federation.platform_file}",
+        environment={"TF_DATA_DIR": str(federation.state / "terraform" / "data")},
+    )
+    assert re.findall(r"# (\S+) (?:will|must) be", said) == [
+        f"{machine}.aws_eip_association.this[0]",
+        f"{machine}.module.machine.aws_instance.this",
+    ]
 
 
 def test_every_machine_has_a_disk_with_a_key_of_its_own_and_credentials_that_do_not_leave_it(

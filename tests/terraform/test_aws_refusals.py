@@ -4,12 +4,13 @@ A folder's tests/variables is its variables.tf alone, a root without a provider,
 """
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from flowerbed.paths import PLATFORMS
+from flowerbed.paths import INVENTORIES, PLATFORMS
 from tests.terraform.aws import blocks
 
 MODULES = PLATFORMS.parent / "modules"
@@ -133,6 +134,15 @@ def test_a_wrong_value_is_refused_by_the_machines_name_and_the_key(
 @pytest.mark.parametrize("folder", CASES, ids=lambda folder: folder.name)
 def test_right_values_are_not_refused(folder: Path, tmp_path: Path) -> None:
     assert refusal(folder, "", tmp_path) == ""
+
+
+def test_the_example_and_what_its_comments_offer_are_right(tmp_path: Path) -> None:
+    example = (INVENTORIES / "aws" / "aws.tfvars").read_text()
+    offered = re.sub(
+        r"^#   ?", "", example[example.index("#   hospital-d") : example.index("# labels, node_config")], flags=re.M
+    )
+    assert "hospital-d = {" in offered
+    assert refusal(PLATFORMS / "aws", example.replace("sites = {", f"sites = {{\n{offered}", 1), tmp_path) == ""
 
 
 @pytest.mark.parametrize("folder", CASES, ids=lambda folder: folder.name)
