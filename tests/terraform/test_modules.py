@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flowerbed.paths import INVENTORIES, PLATFORMS
-from tests.terraform.aws import blocks, cli_config, terraform
+from tests.terraform.aws import THRIFTY, blocks, cli_config, terraform
 
 TERRAFORM = PLATFORMS.parent
 MODULES = sorted(folder for folder in (TERRAFORM / "modules").iterdir() if folder.is_dir())
@@ -26,7 +26,7 @@ def platform(request: pytest.FixtureRequest) -> Path:
 def initialised(platform: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The environment of an initialised platform; Terraform's files are kept out of the repository."""
     folder = tmp_path_factory.mktemp("terraform")
-    environment = {"TF_DATA_DIR": str(folder)}
+    environment = {"TF_DATA_DIR": str(folder), **THRIFTY}
     if "hashicorp/aws" in (platform / "versions.tf").read_text():
         environment |= {"TF_CLI_CONFIG_FILE": str(cli_config(folder))}
     terraform(platform, "init", environment=environment)
