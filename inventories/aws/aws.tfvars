@@ -33,13 +33,17 @@ sites = {
 # labels, node_config and data_path never touch a machine. Another region or subnet makes it afresh; os and image matter
 # when a machine is made.
 
-# The coordinator takes the same settings, and these; Debian's image lacks nginx, which Ansible brings from Debian.
+# The coordinator takes the same settings, and these. Ansible installs nginx on it, which Debian's
+# image lacks; with an `image` that has nginx it needs no way out.
 coordinator = {
   # name         = "coordinator"
   # region       = "eu-central-1"
   # gateway_port = 443
   # network      = "10.80.0.0/24"
-  egress = [{ cidr = "0.0.0.0/0", port = 80, description = "Debian packages, signed by Debian" }]
+  egress = [
+    { cidr = "0.0.0.0/0", port = 80, description = "Debian packages, signed by Debian" },
+    { cidr = "0.0.0.0/0", port = 443, description = "Debian packages, from mirrors that use TLS" },
+  ]
 }
 
 # The networks that are made for the sites of a region; none may overlap another one.

@@ -5,12 +5,12 @@ The tests build on each other. What a machine is and who reaches whom is asked f
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,79 +24,11 @@ from flowerbed.paths import INVENTORIES, PLATFORMS
 from tests.terraform import aws
 
 IMAGE = 'image = "ami-1e749f67"'  # an Ubuntu that the server has in every region; it has none of Debian's newest
-REGIONS = ("eu-central-1", "eu-west-1")
-HOME, ABROAD = REGIONS
-
-
-@dataclass(frozen=True)
-class Account:
-    """The account as its owner sees it, with a network that was there before."""
-
-    url: str
-    vpc: str
-    subnet: str
-
-    def client(self, service: str, region: str = HOME) -> Any:
-        return boto3.client(service, region_name=region, endpoint_url=self.url)
-
-    def machine(self, instance: dict[str, str]) -> dict[str, Any]:
-        """An instance as EC2 describes it."""
-        found = self.client("ec2", instance["region"]).describe_instances(InstanceIds=[instance["id"]])
-        return dict(found["Reservations"][0]["Instances"][0])
-
-    def rules(self, region: str, group: str) -> set[tuple[str, str, int, str]]:
-        """Every rule of a security group: direction, protocol, port, and whom it lets through."""
-        given = self.client("ec2", region).describe_security_group_rules(
-            Filters=[{"Name": "group-id", "Values": [group]}]
-        )
-        return {
-            (
-                "out" if rule["IsEgress"] else "in",
-                rule["IpProtocol"],
-                rule["FromPort"] if rule["FromPort"] == rule["ToPort"] else -1,
-                rule.get("CidrIpv4")
-                or rule.get("CidrIpv6")
-                or rule.get("PrefixListId")
-                or rule["ReferencedGroupInfo"]["GroupId"],
-            )
-            for rule in given["SecurityGroupRules"]
-        }
-
-    def rules_of(self, machine: dict[str, Any]) -> set[tuple[str, str, int, str]]:
-        """Every rule that a machine is under."""
-        (group,) = self.machine(machine["instance"])["SecurityGroups"]
-        return self.rules(machine["instance"]["region"], group["GroupId"])
-
-    def endpoints(self, region: str) -> dict[str, dict[str, Any]]:
-        """A region's VPC endpoints by the service that they lead to."""
-        found = self.client("ec2", region).describe_vpc_endpoints()["VpcEndpoints"]
-        return {point["ServiceName"].split(".")[-1]: point for point in found if point["State"] != "deleted"}
-
-    def all(self) -> dict[str, set[str]]:
-        """Everything that Flowerbed may have made and that Amazon would charge for or let somebody in by."""
-        found: dict[str, set[str]] = {"role": {role["RoleName"] for role in self.client("iam").list_roles()["Roles"]}}
-        for region in REGIONS:
-            ec2, kms = self.client("ec2", region), self.client("kms", region)
-            instances = [one for some in ec2.describe_instances()["Reservations"] for one in some["Instances"]]
-            keys = [kms.describe_key(KeyId=key["KeyId"])["KeyMetadata"] for key in kms.list_keys()["Keys"]]
-            found |= {
-                f"{region} instance": {i["InstanceId"] for i in instances if i["State"]["Name"] != "terminated"},
-                f"{region} volume": {one["VolumeId"] for one in ec2.describe_volumes()["Volumes"]},
-                f"{region} address": {one["PublicIp"] for one in ec2.describe_addresses()["Addresses"]},
-                f"{region} group": {one["GroupId"] for one in ec2.describe_security_groups()["SecurityGroups"]},
-                f"{region} network": {one["VpcId"] for one in ec2.describe_vpcs()["Vpcs"]},
-                f"{region} gateway": {
-                    one["InternetGatewayId"] for one in ec2.describe_internet_gateways()["InternetGateways"]
-                },
-                f"{region} endpoint": set(self.endpoints(region)),
-                f"{region} login key": {one["KeyName"] for one in ec2.describe_key_pairs()["KeyPairs"]},
-                f"{region} disk key": {key["KeyId"] for key in keys if key["KeyState"] == "Enabled"},
-            }
-        return found
+HOME, ABROAD = aws.REGIONS
 
 
 @pytest.fixture(scope="module")
-def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
+def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[aws.Account]:
     """An account of its own for these tests, which Terraform and boto3 take for AWS."""
     consoles = tmp_path_factory.mktemp("consoles")
     with pytest.MonkeyPatch.context() as patch, aws.server(consoles) as environment:
@@ -106,11 +38,11 @@ def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
         ec2 = boto3.client("ec2", region_name=HOME)
         vpc = ec2.create_vpc(CidrBlock="192.168.0.0/24")["Vpc"]["VpcId"]
         subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="192.168.0.0/24")["Subnet"]["SubnetId"]
-        yield Account(environment["AWS_ENDPOINT_URL"], vpc, subnet)
+        yield aws.Account(environment["AWS_ENDPOINT_URL"], vpc, subnet)
 
 
 @pytest.fixture(scope="module")
-def before(account: Account) -> dict[str, set[str]]:
+def before(account: aws.Account) -> dict[str, set[str]]:
     """What was in the account before any federation."""
     return account.all()
 
@@ -157,8 +89,21 @@ def resources(federation: Federation) -> dict[str, str]:
     }
 
 
+def plan(federation: Federation, *words: str) -> str:
+    """What Terraform itself would do."""
+    return aws.terraform(
+        PLATFORMS / "aws",
+        "plan",
+        f"-var=federation={federation.name}",
+        f"-var=federation_dir={federation.path}",
+        f"-var-file={federation.platform_file}",
+        *words,
+        environment={"TF_DATA_DIR": str(federation.state / "terraform" / "data")},
+    )
+
+
 @pytest.fixture(scope="module")
-def raised(federation: Federation, account: Account) -> subprocess.CompletedProcess[str]:
+def raised(federation: Federation, account: aws.Account) -> subprocess.CompletedProcess[str]:
     """The first up: one site that sets nothing, and one in a network that the hospital has already."""
     existing = f'vpc_id = "{account.vpc}", subnet_id = "{account.subnet}", ssh_from = "198.51.100.0/24"'
     dns = '{ cidr = "192.168.0.53/32", port = 53, protocol = "udp", description = "name server" }'
@@ -199,8 +144,19 @@ def test_a_second_look_finds_nothing_to_change(made: machines.Changes) -> None:
     assert (made.add, made.change, made.destroy, made.pending) == (0, 0, 0, False)
 
 
+def test_a_machine_that_is_made_afresh_keeps_its_address_and_no_rule_changes(
+    made: machines.Changes, federation: Federation
+) -> None:
+    machine = 'module.sites_eu_central_1["hospital-a"]'
+    said = plan(federation, f"-replace={machine}.module.machine.aws_instance.this")
+    assert re.findall(r"# (\S+) (?:will|must) be", said) == [
+        f"{machine}.aws_eip_association.this[0]",
+        f"{machine}.module.machine.aws_instance.this",
+    ]
+
+
 def test_every_machine_has_a_disk_with_a_key_of_its_own_and_credentials_that_do_not_leave_it(
-    made: machines.Changes, account: Account
+    made: machines.Changes, account: aws.Account
 ) -> None:
     keys = set()
     for machine in [made.inventory["coordinator"], *made.inventory["sites"].values()]:
@@ -216,14 +172,16 @@ def test_every_machine_has_a_disk_with_a_key_of_its_own_and_credentials_that_do_
     assert len(keys) == 3
 
 
-def test_every_machine_is_at_an_elastic_address_of_its_own(made: machines.Changes, account: Account) -> None:
+def test_every_machine_is_at_an_elastic_address_of_its_own(made: machines.Changes, account: aws.Account) -> None:
     for machine in [made.inventory["coordinator"], *made.inventory["sites"].values()]:
         ec2 = account.client("ec2", machine["instance"]["region"])
         (address,) = ec2.describe_addresses(PublicIps=[machine["address"]])["Addresses"]
         assert address["InstanceId"] == machine["instance"]["id"]
 
 
-def test_the_coordinator_takes_the_gateways_port_from_the_sites_alone(made: machines.Changes, account: Account) -> None:
+def test_the_coordinator_takes_the_gateways_port_from_the_sites_alone(
+    made: machines.Changes, account: aws.Account
+) -> None:
     addresses = [site["address"] for site in made.inventory["sites"].values()]
     rules = account.rules_of(made.inventory["coordinator"])
     assert {rule for rule in rules if rule[0] == "in"} == {
@@ -232,7 +190,7 @@ def test_the_coordinator_takes_the_gateways_port_from_the_sites_alone(made: mach
 
 
 def test_a_site_takes_nothing_and_reaches_the_gateway_and_session_manager_alone(
-    made: machines.Changes, account: Account
+    made: machines.Changes, account: aws.Account
 ) -> None:
     site = made.inventory["sites"]["hospital-a"]
     network = account.machine(site["instance"])["VpcId"]
@@ -252,7 +210,7 @@ def test_a_site_takes_nothing_and_reaches_the_gateway_and_session_manager_alone(
 
 
 def test_a_site_in_the_hospitals_own_network_takes_ssh_from_the_one_network_that_is_named(
-    made: machines.Changes, account: Account
+    made: machines.Changes, account: aws.Account
 ) -> None:
     site = made.inventory["sites"]["hospital-b"]
     assert account.machine(site["instance"])["VpcId"] == account.vpc
@@ -264,7 +222,7 @@ def test_a_site_in_the_hospitals_own_network_takes_ssh_from_the_one_network_that
     assert "IamInstanceProfile" not in account.machine(site["instance"])
 
 
-def test_session_manager_is_reached_without_the_internet(made: machines.Changes, account: Account) -> None:
+def test_session_manager_is_reached_without_the_internet(made: machines.Changes, account: aws.Account) -> None:
     points = account.endpoints(HOME)
     assert set(points) == {"ssm", "ssmmessages", "ec2messages", "s3"}
     policy = json.loads(points["s3"]["PolicyDocument"])
@@ -275,7 +233,7 @@ def test_session_manager_is_reached_without_the_internet(made: machines.Changes,
     assert [policy["PolicyName"] for policy in attached] == ["AmazonSSMManagedInstanceCore"]
 
 
-def test_a_network_of_ours_lets_nothing_through_by_default(made: machines.Changes, account: Account) -> None:
+def test_a_network_of_ours_lets_nothing_through_by_default(made: machines.Changes, account: aws.Account) -> None:
     network = account.machine(made.inventory["sites"]["hospital-a"]["instance"])["VpcId"]
     (default,) = account.client("ec2").describe_security_groups(
         Filters=[{"Name": "vpc-id", "Values": [network]}, {"Name": "group-name", "Values": ["default"]}]
@@ -302,7 +260,7 @@ def test_the_audit_of_what_terraform_made_finds_nothing(federation: Federation, 
 
 
 def test_the_audit_finds_a_foreign_rule_an_altered_one_and_the_old_metadata_service(
-    federation: Federation, made: machines.Changes, account: Account
+    federation: Federation, made: machines.Changes, account: aws.Account
 ) -> None:
     site, ec2 = made.inventory["sites"]["hospital-b"]["instance"]["id"], account.client("ec2")
     (group,) = account.machine(made.inventory["sites"]["hospital-b"]["instance"])["SecurityGroups"]
@@ -327,7 +285,7 @@ def test_the_audit_finds_a_foreign_rule_an_altered_one_and_the_old_metadata_serv
 
 
 def test_a_site_that_comes_and_one_that_leaves_touch_no_other_and_labels_touch_nothing(
-    federation: Federation, made: machines.Changes, account: Account
+    federation: Federation, made: machines.Changes, account: aws.Account
 ) -> None:
     old = resources(federation)
     sites = {
@@ -353,7 +311,9 @@ def test_a_site_that_comes_and_one_that_leaves_touch_no_other_and_labels_touch_n
     }
 
 
-def test_what_only_a_plan_can_see_is_refused_before_anything_changes(federation: Federation, account: Account) -> None:
+def test_what_only_a_plan_can_see_is_refused_before_anything_changes(
+    federation: Federation, account: aws.Account
+) -> None:
     there = account.all()
     write(federation, {"hospital-a": ""}, networks='{ eu-west-1 = { cidr = "10.81.3.0/24" } }')
     with pytest.raises(
@@ -365,25 +325,21 @@ def test_what_only_a_plan_can_see_is_refused_before_anything_changes(federation:
 
 
 def test_down_takes_away_all_that_up_made_and_nothing_else(
-    federation: Federation, account: Account, before: dict[str, set[str]]
+    federation: Federation, account: aws.Account, before: dict[str, set[str]]
 ) -> None:
     assert machines.down(federation) == 3
     assert account.all() == before
 
 
-def test_fifty_sites_are_planned(account: Account, federation: Federation) -> None:
+def test_fifty_sites_are_planned(account: aws.Account, federation: Federation) -> None:
     regions = ("eu-central-1", "eu-north-1", "eu-west-1", "eu-west-3")
     write(federation, {f"hospital-{number}": f'region = "{regions[number % 4]}"' for number in range(50)})
-    folder = federation.state / "fifty"
-    folder.mkdir(parents=True)
-    words = ["plan", f"-var-file={federation.path / 'aws.tfvars'}", "-var=federation=fifty"]
-    environment = {"TF_DATA_DIR": str(folder)}
+    folder = federation.state / "terraform"
+    environment = {"TF_DATA_DIR": str(folder / "data")}
     aws.terraform(PLATFORMS / "aws", "init", f"-backend-config=path={folder}/state", environment=environment)
     start = time.monotonic()
-    said = aws.terraform(
-        PLATFORMS / "aws", *words, f"-var=federation_dir={federation.path}", "-parallelism=4", environment=environment
-    )
+    said = plan(federation)
     seconds = time.monotonic() - start
-    plan = next(line for line in said.splitlines() if line.startswith("Plan:"))
-    print(f"50 sites in four regions: planned in {seconds:.0f} s, {plan}")
+    total = next(line for line in said.splitlines() if line.startswith("Plan:"))
+    print(f"50 sites in four regions: planned in {seconds:.0f} s, {total}")
     assert said.count(".module.machine.aws_instance.this will be created") == 51

@@ -1,15 +1,16 @@
 """What is wrong with an AWS federation's values is said in words: the machine's name, the key, and what to do.
 
-A folder's variables.tf is a root by itself, with no provider, so that each case takes a moment.
+A folder's tests/variables is its variables.tf alone, a root without a provider, so that each case takes a moment.
 """
 
+import os
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from flowerbed.paths import PLATFORMS
+from flowerbed.paths import INVENTORIES, PLATFORMS
 from tests.terraform.aws import blocks
 
 MODULES = PLATFORMS.parent / "modules"
@@ -116,21 +117,6 @@ GIVEN = {
 }
 
 
-@pytest.fixture(scope="module")
-def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Path]:
-    """Each folder's variables alone, with the regions that they are checked against."""
-    found = {}
-    for folder in CASES:
-        root = found[folder] = tmp_path_factory.mktemp(folder.name)
-        (root / "variables.tf").write_text((folder / "variables.tf").read_text())
-        if folder == PLATFORMS / "aws":
-            regions = re.search(r"^  regions = \{.*?^  \}", (folder / "regions.tf").read_text(), re.M | re.S)
-            assert regions is not None
-            (root / "regions.tf").write_text(f"locals {{\n{regions[0]}\n}}\n")
-        (root / "key.pub").write_text(f"{KEY}\n")
-    return found
-
-
 @pytest.mark.parametrize(
     ("folder", "text", "message"),
     [
@@ -140,14 +126,23 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Path]:
     ],
 )
 def test_a_wrong_value_is_refused_by_the_machines_name_and_the_key(
-    folder: Path, text: str, message: str, roots: dict[Path, Path]
+    folder: Path, text: str, message: str, tmp_path: Path
 ) -> None:
-    assert message in refusal(roots[folder], text)
+    assert message in refusal(folder, text, tmp_path)
 
 
 @pytest.mark.parametrize("folder", CASES, ids=lambda folder: folder.name)
-def test_right_values_are_not_refused(folder: Path, roots: dict[Path, Path]) -> None:
-    assert refusal(roots[folder], "") == ""
+def test_right_values_are_not_refused(folder: Path, tmp_path: Path) -> None:
+    assert refusal(folder, "", tmp_path) == ""
+
+
+def test_the_example_and_what_its_comments_offer_are_right(tmp_path: Path) -> None:
+    example = (INVENTORIES / "aws" / "aws.tfvars").read_text()
+    offered = re.sub(
+        r"^#   ?", "", example[example.index("#   hospital-d") : example.index("# labels, node_config")], flags=re.M
+    )
+    assert "hospital-d = {" in offered
+    assert refusal(PLATFORMS / "aws", example.replace("sites = {", f"sites = {{\n{offered}", 1), tmp_path) == ""
 
 
 @pytest.mark.parametrize("folder", CASES, ids=lambda folder: folder.name)
@@ -156,16 +151,25 @@ def test_every_refusal_has_a_case(folder: Path) -> None:
     assert len(CASES[folder]) >= rules
 
 
-def refusal(root: Path, text: str) -> str:
+def refusal(folder: Path, text: str, place: Path) -> str:
     """Return what Terraform refuses of the values, in one line."""
-    given = {**GIVEN, "federation_dir": f'"{root}"', "ssh_public_key_file": f'"{root}/key.pub"'}
-    known = blocks(root, "variables.tf")
+    key = place / "key.pub"
+    key.write_text(f"{KEY}\n")
+    given = {**GIVEN, "federation_dir": f'"{place}"', "ssh_public_key_file": f'"{key}"'}
+    known = blocks(folder, "variables.tf")
     values = [f"{name} = {value}" for name, value in given.items() if name in known and f"{name} = " not in text]
-    (root / "case.tfvars").write_text("\n".join([*values, text]) + "\n")
-    done = subprocess.run(
-        ["terraform", f"-chdir={root}", "plan", "-no-color", "-var-file=case.tfvars", "-state=none"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    file = place / "case.tfvars"
+    file.write_text("\n".join([*values, text]) + "\n")
+    root = folder / "tests" / "variables"
+    words = [
+        "terraform",
+        f"-chdir={root}",
+        "plan",
+        "-no-color",
+        "-lock=false",
+        f"-state={place}/state",
+        f"-var-file={file}",
+    ]
+    environment = os.environ | {"TF_DATA_DIR": str(place / "data")}
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
     return " ".join(done.stderr.split()) if done.returncode else ""

@@ -2,6 +2,14 @@ locals {
   ssh_public_key = trimspace(file(coalesce(var.ssh_public_key_file, "${var.federation_dir}/secrets/ssh/id_ed25519.pub")))
   tags           = { flowerbed = var.federation }
 
+  # Every region of regions.tf; Terraform cannot loop over providers, nor over the modules that use one each.
+  sites = merge(
+    module.sites_eu_central_1,
+    module.sites_eu_north_1,
+    module.sites_eu_west_1,
+    module.sites_eu_west_3,
+  )
+
   networks = { for region, cidr in local.regions : region => {
     cidr              = coalesce(try(var.networks[region].cidr, null), cidr)
     availability_zone = try(var.networks[region].availability_zone, null)

@@ -6,11 +6,4 @@ locals {
     eu-west-1    = "10.83.0.0/16"
     eu-west-3    = "10.84.0.0/16"
   }
-
-  sites = merge(
-    module.sites_eu_central_1,
-    module.sites_eu_north_1,
-    module.sites_eu_west_1,
-    module.sites_eu_west_3,
-  )
 }

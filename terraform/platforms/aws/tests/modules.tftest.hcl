@@ -1,6 +1,5 @@
 # What the modules themselves refuse; both platforms use them, so that a rule and its message stand in one place.
-
-mock_provider "aws" {}
+# Their `tests/variables` is variables.tf alone: without a provider a run takes no time.
 
 variables {
   federation     = "aws"
@@ -8,18 +7,13 @@ variables {
   name           = "hospital-a"
   ssh_public_key = "ssh-ed25519 AAAA"
   gateway        = { address = "198.51.100.7" }
-  network = {
-    vpc_id          = "vpc-1"
-    subnet_id       = "subnet-1"
-    session_manager = { security_group_id = "sg-1", prefix_list_id = "pl-1" }
-  }
 }
 
 run "an_unknown_system" {
   command = plan
 
   module {
-    source = "../../modules/aws_machine"
+    source = "../../modules/aws_machine/tests/variables"
   }
 
   variables {
@@ -33,7 +27,7 @@ run "an_instance_type_that_is_none" {
   command = plan
 
   module {
-    source = "../../modules/aws_machine"
+    source = "../../modules/aws_machine/tests/variables"
   }
 
   variables {
@@ -47,7 +41,7 @@ run "a_gpu_that_the_instance_type_lacks" {
   command = plan
 
   module {
-    source = "../../modules/aws_machine"
+    source = "../../modules/aws_machine/tests/variables"
   }
 
   variables {
@@ -61,7 +55,7 @@ run "a_disk_that_is_too_small" {
   command = plan
 
   module {
-    source = "../../modules/aws_machine"
+    source = "../../modules/aws_machine/tests/variables"
   }
 
   variables {
@@ -75,7 +69,7 @@ run "a_disk_of_half_a_gigabyte" {
   command = plan
 
   module {
-    source = "../../modules/aws_machine"
+    source = "../../modules/aws_machine/tests/variables"
   }
 
   variables {
@@ -89,7 +83,7 @@ run "an_image_that_is_none" {
   command = plan
 
   module {
-    source = "../../modules/aws_machine"
+    source = "../../modules/aws_machine/tests/variables"
   }
 
   variables {
@@ -103,7 +97,7 @@ run "a_vpc_that_is_none" {
   command = plan
 
   module {
-    source = "../../modules/aws_machine"
+    source = "../../modules/aws_machine/tests/variables"
   }
 
   variables {
@@ -117,7 +111,7 @@ run "a_subnet_that_is_none" {
   command = plan
 
   module {
-    source = "../../modules/aws_machine"
+    source = "../../modules/aws_machine/tests/variables"
   }
 
   variables {
@@ -131,7 +125,7 @@ run "a_vpc_without_a_subnet" {
   command = plan
 
   module {
-    source = "../../modules/aws_machine"
+    source = "../../modules/aws_machine/tests/variables"
   }
 
   variables {
@@ -145,7 +139,7 @@ run "a_subnet_without_a_vpc" {
   command = plan
 
   module {
-    source = "../../modules/aws_machine"
+    source = "../../modules/aws_machine/tests/variables"
   }
 
   variables {
@@ -159,7 +153,7 @@ run "ssh_from_no_network" {
   command = plan
 
   module {
-    source = "../../modules/aws_machine"
+    source = "../../modules/aws_machine/tests/variables"
   }
 
   variables {
@@ -173,7 +167,7 @@ run "ssh_from_the_whole_world" {
   command = plan
 
   module {
-    source = "../../modules/aws_machine"
+    source = "../../modules/aws_machine/tests/variables"
   }
 
   variables {
@@ -187,7 +181,7 @@ run "ssh_from_a_network_wider_than_16" {
   command = plan
 
   module {
-    source = "../../modules/aws_machine"
+    source = "../../modules/aws_machine/tests/variables"
   }
 
   variables {
@@ -201,7 +195,7 @@ run "ssh_from_a_hosts_address" {
   command = plan
 
   module {
-    source = "../../modules/aws_machine"
+    source = "../../modules/aws_machine/tests/variables"
   }
 
   variables {
@@ -215,7 +209,7 @@ run "a_way_out_to_no_network" {
   command = plan
 
   module {
-    source = "../../modules/aws_machine"
+    source = "../../modules/aws_machine/tests/variables"
   }
 
   variables {
@@ -229,7 +223,7 @@ run "a_way_out_to_no_port" {
   command = plan
 
   module {
-    source = "../../modules/aws_machine"
+    source = "../../modules/aws_machine/tests/variables"
   }
 
   variables {
@@ -243,7 +237,7 @@ run "a_way_out_by_an_unknown_protocol" {
   command = plan
 
   module {
-    source = "../../modules/aws_machine"
+    source = "../../modules/aws_machine/tests/variables"
   }
 
   variables {
@@ -257,7 +251,7 @@ run "a_way_out_without_a_description" {
   command = plan
 
   module {
-    source = "../../modules/aws_machine"
+    source = "../../modules/aws_machine/tests/variables"
   }
 
   variables {
@@ -271,7 +265,7 @@ run "a_way_out_that_stands_there_twice" {
   command = plan
 
   module {
-    source = "../../modules/aws_machine"
+    source = "../../modules/aws_machine/tests/variables"
   }
 
   variables {
@@ -281,75 +275,11 @@ run "a_way_out_that_stands_there_twice" {
   expect_failures = [var.machine]
 }
 
-run "a_site_whose_every_value_is_none" {
-  command = plan
-
-  module {
-    source = "../../modules/aws_site"
-  }
-
-  variables {
-    machine          = { vpc_id = "vpc-0123456789abcdef0", subnet_id = "subnet-0123456789abcdef0" }
-    outbound_address = "nat"
-    data_path        = "srv/hospital"
-    labels           = { "my region" = "north" }
-    node_config      = { "a.b" = "1" }
-  }
-
-  expect_failures = [var.outbound_address, var.data_path, var.labels, var.node_config]
-}
-
-run "template_markers_and_an_outbound_address_in_a_network_of_ours" {
-  command = plan
-
-  module {
-    source = "../../modules/aws_site"
-  }
-
-  variables {
-    outbound_address = "198.51.100.7"
-    data_path        = "/srv/{{ x }}"
-    labels           = { region = "{{ lookup('pipe', 'id') }}" }
-    node_config      = { batch = "{% raw %}" }
-  }
-
-  expect_failures = [var.outbound_address, var.data_path, var.labels, var.node_config]
-}
-
-run "a_label_that_is_null_and_a_node_config_with_the_data_path" {
-  command = plan
-
-  module {
-    source = "../../modules/aws_site"
-  }
-
-  variables {
-    labels      = { region = null }
-    node_config = { data-path = "/srv" }
-  }
-
-  expect_failures = [var.labels, var.node_config]
-}
-
-run "a_node_config_with_a_quote" {
-  command = plan
-
-  module {
-    source = "../../modules/aws_site"
-  }
-
-  variables {
-    node_config = { batch = "\"" }
-  }
-
-  expect_failures = [var.node_config]
-}
-
 run "a_site_that_is_no_host_name" {
   command = plan
 
   module {
-    source = "../../modules/aws_site"
+    source = "../../modules/aws_site/tests/variables"
   }
 
   variables {
@@ -359,11 +289,25 @@ run "a_site_that_is_no_host_name" {
   expect_failures = [var.name]
 }
 
+run "a_site_with_too_long_a_name" {
+  command = plan
+
+  module {
+    source = "../../modules/aws_site/tests/variables"
+  }
+
+  variables {
+    name = join("", [for number in range(33) : "a"])
+  }
+
+  expect_failures = [var.name]
+}
+
 run "a_site_with_a_reserved_name" {
   command = plan
 
   module {
-    source = "../../modules/aws_site"
+    source = "../../modules/aws_site/tests/variables"
   }
 
   variables {
@@ -373,11 +317,166 @@ run "a_site_with_a_reserved_name" {
   expect_failures = [var.name]
 }
 
+run "an_outbound_address_that_is_none" {
+  command = plan
+
+  module {
+    source = "../../modules/aws_site/tests/variables"
+  }
+
+  variables {
+    machine          = { vpc_id = "vpc-0123456789abcdef0", subnet_id = "subnet-0123456789abcdef0" }
+    outbound_address = "nat"
+  }
+
+  expect_failures = [var.outbound_address]
+}
+
+run "an_outbound_address_in_a_network_of_ours" {
+  command = plan
+
+  module {
+    source = "../../modules/aws_site/tests/variables"
+  }
+
+  variables {
+    outbound_address = "198.51.100.7"
+  }
+
+  expect_failures = [var.outbound_address]
+}
+
+run "a_relative_data_path" {
+  command = plan
+
+  module {
+    source = "../../modules/aws_site/tests/variables"
+  }
+
+  variables {
+    data_path = "srv/hospital"
+  }
+
+  expect_failures = [var.data_path]
+}
+
+run "a_data_path_with_a_template_marker" {
+  command = plan
+
+  module {
+    source = "../../modules/aws_site/tests/variables"
+  }
+
+  variables {
+    data_path = "/srv/{{ x }}"
+  }
+
+  expect_failures = [var.data_path]
+}
+
+run "a_label_that_is_no_key" {
+  command = plan
+
+  module {
+    source = "../../modules/aws_site/tests/variables"
+  }
+
+  variables {
+    labels = { "my region" = "north" }
+  }
+
+  expect_failures = [var.labels]
+}
+
+run "a_label_that_is_null" {
+  command = plan
+
+  module {
+    source = "../../modules/aws_site/tests/variables"
+  }
+
+  variables {
+    labels = { region = null }
+  }
+
+  expect_failures = [var.labels]
+}
+
+run "a_label_with_a_template_marker" {
+  command = plan
+
+  module {
+    source = "../../modules/aws_site/tests/variables"
+  }
+
+  variables {
+    labels = { region = "{{ lookup('pipe', 'id') }}" }
+  }
+
+  expect_failures = [var.labels]
+}
+
+run "a_node_config_that_is_no_key" {
+  command = plan
+
+  module {
+    source = "../../modules/aws_site/tests/variables"
+  }
+
+  variables {
+    node_config = { "a.b" = "1" }
+  }
+
+  expect_failures = [var.node_config]
+}
+
+run "a_node_config_with_the_data_path" {
+  command = plan
+
+  module {
+    source = "../../modules/aws_site/tests/variables"
+  }
+
+  variables {
+    node_config = { data-path = "/srv" }
+  }
+
+  expect_failures = [var.node_config]
+}
+
+run "a_node_config_with_a_template_marker" {
+  command = plan
+
+  module {
+    source = "../../modules/aws_site/tests/variables"
+  }
+
+  variables {
+    node_config = { batch = "{% raw %}" }
+  }
+
+  expect_failures = [var.node_config]
+}
+
+run "a_node_config_with_a_quote" {
+  command = plan
+
+  module {
+    source = "../../modules/aws_site/tests/variables"
+  }
+
+  variables {
+    node_config = { batch = "\"" }
+  }
+
+  expect_failures = [var.node_config]
+}
+
 run "a_coordinator_that_is_no_host_name" {
   command = plan
 
   module {
-    source = "../../modules/aws_coordinator"
+    source = "../../modules/aws_coordinator/tests/variables"
   }
 
   variables {
@@ -387,25 +486,11 @@ run "a_coordinator_that_is_no_host_name" {
   expect_failures = [var.name]
 }
 
-run "a_gateway_at_no_port" {
-  command = plan
-
-  module {
-    source = "../../modules/aws_coordinator"
-  }
-
-  variables {
-    gateway_port = 70000
-  }
-
-  expect_failures = [var.gateway_port]
-}
-
 run "a_coordinator_with_a_reserved_name" {
   command = plan
 
   module {
-    source = "../../modules/aws_coordinator"
+    source = "../../modules/aws_coordinator/tests/variables"
   }
 
   variables {
@@ -413,4 +498,18 @@ run "a_coordinator_with_a_reserved_name" {
   }
 
   expect_failures = [var.name]
+}
+
+run "a_gateway_at_no_port" {
+  command = plan
+
+  module {
+    source = "../../modules/aws_coordinator/tests/variables"
+  }
+
+  variables {
+    gateway_port = 70000
+  }
+
+  expect_failures = [var.gateway_port]
 }

@@ -1,5 +1,5 @@
 # Every way to get a variable wrong is refused before anything is made. That the messages name the bad key is tested
-# in Python, where they can be read.
+# in Python, where they can be read. `tests/variables` is variables.tf alone: without a provider a run takes no time.
 
 mock_provider "aws" {}
 mock_provider "aws" {
@@ -20,46 +20,55 @@ variables {
   federation_dir = abspath("tests/federation")
 }
 
-run "names_files_and_values_that_are_none" {
+run "a_federation_that_is_no_host_name" {
   command = plan
 
-  variables {
-    federation          = "My_Federation"
-    federation_dir      = "inventories/aws"
-    ssh_public_key_file = abspath("tests/federation/secrets/ssh/id_ed25519.pub")
-    networks            = { eu-west-1 = { cidr = "here" } }
-    gateway_clients     = { "Clinic 1" = "198.51.100.7" }
+  module {
+    source = "./tests/variables"
   }
 
-  expect_failures = [var.federation, var.federation_dir, var.networks, var.gateway_clients]
+  variables {
+    federation = "My_Federation"
+  }
+
+  expect_failures = [var.federation]
 }
 
-run "a_missing_login_key_a_network_in_a_region_without_a_file_and_a_client_without_an_address" {
+run "a_relative_federation_folder" {
   command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    federation_dir      = "inventories/aws"
+    ssh_public_key_file = abspath("tests/federation/secrets/ssh/id_ed25519.pub")
+  }
+
+  expect_failures = [var.federation_dir]
+}
+
+run "a_missing_login_key" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
 
   variables {
     ssh_public_key_file = "/nonexistent.pub"
-    networks            = { us-east-1 = { cidr = "10.90.0.0/16" } }
-    gateway_clients     = { clinic = "0.0.0.0" }
   }
 
-  expect_failures = [var.ssh_public_key_file, var.networks, var.gateway_clients]
-}
-
-run "a_network_that_is_a_hosts_address_and_a_client_that_is_a_site" {
-  command = plan
-
-  variables {
-    networks        = { eu-west-1 = { cidr = "10.90.0.7/16" } }
-    sites           = { hospital-a = {} }
-    gateway_clients = { hospital-a = "198.51.100.7" }
-  }
-
-  expect_failures = [var.networks, var.gateway_clients]
+  expect_failures = [var.ssh_public_key_file]
 }
 
 run "a_coordinator_in_no_region" {
   command = plan
+
+  module {
+    source = "./tests/variables"
+  }
 
   variables {
     coordinator = { region = "Frankfurt" }
@@ -71,6 +80,10 @@ run "a_coordinator_in_no_region" {
 run "a_coordinators_network_that_is_too_wide" {
   command = plan
 
+  module {
+    source = "./tests/variables"
+  }
+
   variables {
     coordinator = { network = "10.0.0.0/8" }
   }
@@ -81,6 +94,10 @@ run "a_coordinators_network_that_is_too_wide" {
 run "a_coordinators_network_that_is_a_hosts_address" {
   command = plan
 
+  module {
+    source = "./tests/variables"
+  }
+
   variables {
     coordinator = { network = "10.80.0.7/24" }
   }
@@ -88,8 +105,121 @@ run "a_coordinators_network_that_is_a_hosts_address" {
   expect_failures = [var.coordinator]
 }
 
+run "a_network_in_a_region_without_a_file" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    networks = { us-east-1 = { cidr = "10.90.0.0/16" } }
+  }
+
+  expect_failures = [var.networks]
+}
+
+run "a_network_that_is_none" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    networks = { eu-west-1 = { cidr = "here" } }
+  }
+
+  expect_failures = [var.networks]
+}
+
+run "a_network_that_is_a_hosts_address" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    networks = { eu-west-1 = { cidr = "10.90.0.7/16" } }
+  }
+
+  expect_failures = [var.networks]
+}
+
+run "two_regions_with_one_network" {
+  command = plan
+
+  variables {
+    networks = { eu-west-1 = { cidr = "10.81.3.0/24" } }
+  }
+
+  expect_failures = [output.inventory]
+}
+
+run "a_client_that_is_no_host_name" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    gateway_clients = { "Clinic 1" = "198.51.100.7" }
+  }
+
+  expect_failures = [var.gateway_clients]
+}
+
+run "a_client_that_is_a_site" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    sites           = { hospital-a = {} }
+    gateway_clients = { hospital-a = "198.51.100.7" }
+  }
+
+  expect_failures = [var.gateway_clients]
+}
+
+run "a_client_without_an_address" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    gateway_clients = { clinic = "0.0.0.0" }
+  }
+
+  expect_failures = [var.gateway_clients]
+}
+
+run "a_client_that_is_a_network" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    gateway_clients = { clinic = "198.51.100.0/24" }
+  }
+
+  expect_failures = [var.gateway_clients]
+}
+
 run "a_site_that_is_null" {
   command = plan
+
+  module {
+    source = "./tests/variables"
+  }
 
   variables {
     sites = { hospital-a = null }
@@ -101,6 +231,10 @@ run "a_site_that_is_null" {
 run "a_site_with_the_coordinators_name" {
   command = plan
 
+  module {
+    source = "./tests/variables"
+  }
+
   variables {
     sites = { coordinator = {} }
   }
@@ -111,19 +245,13 @@ run "a_site_with_the_coordinators_name" {
 run "a_site_in_a_region_without_a_file" {
   command = plan
 
+  module {
+    source = "./tests/variables"
+  }
+
   variables {
     sites = { hospital-a = { region = "us-east-1" } }
   }
 
   expect_failures = [var.sites]
-}
-
-run "two_regions_with_one_network" {
-  command = plan
-
-  variables {
-    networks = { eu-west-1 = { cidr = "10.81.3.0/24" } }
-  }
-
-  expect_failures = [output.inventory]
 }

@@ -1,7 +1,5 @@
 # Every way to get a variable wrong is refused before anything is made. That the messages name the bad key is tested
-# in Python, where they can be read.
-
-mock_provider "aws" {}
+# in Python, where they can be read. `tests/variables` is variables.tf alone: without a provider a run takes no time.
 
 variables {
   federation     = "aws"
@@ -10,29 +8,115 @@ variables {
   gateway        = { address = "198.51.100.7" }
 }
 
-run "names_and_values_that_are_none" {
+run "a_federation_that_is_no_host_name" {
   command = plan
 
-  variables {
-    federation          = "My_Federation"
-    federation_dir      = "inventories/aws"
-    ssh_public_key_file = abspath("tests/federation/secrets/ssh/id_ed25519.pub")
-    region              = "Frankfurt"
-    gateway             = { address = "gateway.example.org" }
-    network             = { cidr = "here" }
+  module {
+    source = "./tests/variables"
   }
 
-  expect_failures = [var.federation, var.federation_dir, var.region, var.gateway, var.network]
+  variables {
+    federation = "My_Federation"
+  }
+
+  expect_failures = [var.federation]
 }
 
-run "a_missing_login_key_a_gateway_at_no_port_and_a_network_that_is_a_hosts_address" {
+run "a_relative_federation_folder" {
   command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    federation_dir      = "inventories/aws"
+    ssh_public_key_file = abspath("tests/federation/secrets/ssh/id_ed25519.pub")
+  }
+
+  expect_failures = [var.federation_dir]
+}
+
+run "a_missing_login_key" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
 
   variables {
     ssh_public_key_file = "/nonexistent.pub"
-    gateway             = { address = "198.51.100.7", port = 0 }
-    network             = { cidr = "10.81.0.7/24" }
   }
 
-  expect_failures = [var.ssh_public_key_file, var.gateway, var.network]
+  expect_failures = [var.ssh_public_key_file]
+}
+
+run "a_region_that_is_none" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    region = "Frankfurt"
+  }
+
+  expect_failures = [var.region]
+}
+
+run "a_gateway_that_is_a_name" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    gateway = { address = "gateway.example.org" }
+  }
+
+  expect_failures = [var.gateway]
+}
+
+run "a_gateway_at_no_port" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    gateway = { address = "198.51.100.7", port = 0 }
+  }
+
+  expect_failures = [var.gateway]
+}
+
+run "a_network_that_is_none" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    network = { cidr = "here" }
+  }
+
+  expect_failures = [var.network]
+}
+
+run "a_network_that_is_a_hosts_address" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    network = { cidr = "10.81.0.7/24" }
+  }
+
+  expect_failures = [var.network]
 }
