@@ -264,6 +264,9 @@ def _events(out: str) -> Iterable[dict[str, Any]]:
 
 
 def _unknown_keys(given: Any, known: Any, path: str = "") -> Iterator[tuple[str, Iterable[str]]]:
+    if isinstance(given, list) and isinstance(known, list):
+        for number, (one, other) in enumerate(zip(given, known, strict=False)):
+            yield from _unknown_keys(one, other, f"{path}[{number}]")
     if not (isinstance(given, dict) and isinstance(known, dict)):
         return
     for key, value in given.items():

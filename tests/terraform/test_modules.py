@@ -43,6 +43,10 @@ def test_everything_is_formatted() -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
+def test_a_platform_is_valid(platform: Path, initialised: dict[str, str]) -> None:
+    assert "Success" in terraform(platform, "validate", environment=initialised)
+
+
 def test_a_platforms_own_tests_pass(platform: Path, initialised: dict[str, str]) -> None:
     assert re.search(r"Success! \d+ passed, 0 failed", terraform(platform, "test", environment=initialised))
 
