@@ -13,7 +13,8 @@ description:
   - The archive travels only to a host that lacks the release. There every file is checked against the
     archive's manifest, and the manifest against the operator's, before the wheels are installed with the
     C(uv) that the archive brings. The host resolves, downloads and compiles nothing.
-  - The release becomes active, by one atomic change of the link C(current), after its program has answered.
+  - The release becomes active, by one atomic change of the link C(current). Where it takes another one's place, its
+    program must have answered before; a host's first release is put to the test by the services that start next.
   - Older releases stay for the way back.
 options:
   archive:
@@ -248,7 +249,8 @@ def install(releases: Releases, archive: Path, ident: str, manifest_sha256: str,
             (final / name).unlink(missing_ok=True)
         _add_bytecode(work / "bytecode.zip", final)
         shutil.copyfile(work / "release.lock", final / "release.lock")
-        _check_answer(final, manifest["check"])
+        if releases.active():
+            _check_answer(final, manifest["check"])
         marker = work / MARKER
         marker.write_text(json.dumps(manifest, sort_keys=True) + "\n", encoding="utf-8")
         marker.replace(final / MARKER)
