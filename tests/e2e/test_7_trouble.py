@@ -88,7 +88,8 @@ def expired(standing: Standing) -> Iterator[None]:
     host.check_output("systemctl restart flower-superlink")
     host.run("for i in $(seq 100); do (echo > /dev/tcp/127.0.0.1/8000) 2>/dev/null && break; sleep 0.2; done")
     yield
-    assert standing.flowerbed("up", standing.path).returncode == 0
+    if standing.flowerbed("runs", standing.path).returncode:  # the test did not come as far as its own up
+        assert standing.flowerbed("up", standing.path).returncode == 0
 
 
 @pytest.mark.usefixtures("expired")
