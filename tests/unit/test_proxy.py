@@ -1,5 +1,7 @@
 """What the role writes for a proxy is what Flower's HTTP client reads: the password survives, loopback goes past it."""
 
+import os
+
 import httpx
 import jinja2
 import pytest
@@ -8,6 +10,13 @@ from httpx._utils import get_environment_proxies
 from flowerbed.paths import ANSIBLE
 
 TEMPLATES = ANSIBLE / "roles" / "supernode" / "templates"
+
+
+@pytest.fixture(autouse=True)
+def no_other_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What this machine's own environment says of proxies is no part of the promise."""
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
 
 
 def environment(**variables: object) -> dict[str, str]:
