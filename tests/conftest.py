@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
+from xdist.scheduler import LoadScopeScheduling
 
 HERE = Path(__file__).parent
 # Tests of one folder build on each other or share hosts; elsewhere those of one file do.
@@ -11,7 +11,7 @@ WHOLE = ("ansible", "driver", "e2e", "existing", "lab", "terraform")
 LONGEST_FIRST = ("e2e", "ansible", "existing", "driver")
 
 
-class ByGroup(LoadScopeScheduling):  # type: ignore[misc]
+class ByGroup(LoadScopeScheduling):
     """One worker runs the tests of a group, in their order."""
 
     def _split_scope(self, nodeid: str) -> str:

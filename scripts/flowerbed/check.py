@@ -314,7 +314,7 @@ def _unpinned(federation: Federation, hosts: _HostsFile) -> Iterator[Finding]:
         wanted.setdefault((jump.host, jump.port), f"{name}.flowerbed_jump")
     file = federation.known_hosts
     for (address, number), key in wanted.items():
-        known = address if number == 22 else f"[{address}]:{number}"  # noqa: PLR2004 - SSH's own port
+        known = ssh_options.known_as(address, number)
         command = ["ssh-keygen", "-F", known, "-f", str(file)]
         try:
             done = subprocess.run(command, capture_output=True, check=False)

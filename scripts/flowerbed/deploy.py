@@ -39,6 +39,7 @@ def up(
     """
     if federation.platform_file is None:
         _refuse_wrong_files(federation)
+        _refuse_closed_ways(inventory.read(federation))
     _prepare_passphrase(federation)
     # Machines that exist already say in hosts.yml what they run; others are not known yet.
     pythons = [DEFAULT_PYTHON] if federation.platform_file else inventory.read(federation).pythons
@@ -138,8 +139,6 @@ def _build_release(federation: Federation, steps: Steps, python: str) -> release
     with steps.step(name) as step:
         built = release.of(federation, step.now, python)
         _link_release(federation.release_for(python), built.archive)
-        if python == DEFAULT_PYTHON:
-            _link_release(federation.state / "release.tar", built.archive)
         step.result = built.id
     return built
 

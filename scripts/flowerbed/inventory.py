@@ -6,7 +6,6 @@ import re
 import tomllib
 from collections import Counter
 from collections.abc import Mapping
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -165,8 +164,8 @@ def ansible_form(inventory: Inventory, federation: str) -> dict[str, Any]:
 def write(inventory: Inventory, federation: Federation) -> bool:
     """Write hosts.json and the pinned host keys, each as a whole; returns whether either changed."""
     hosts = json.dumps(ansible_form(inventory, federation.name), indent=2, sort_keys=True) + "\n"
-    machines = inventory.machines.values()
-    keys = "".join(f"{_known_host(machine)} {machine.host_key}\n" for machine in machines if machine.host_key)
+    pinned = [machine for machine in inventory.machines.values() if machine.host_key]
+    keys = "".join(f"{ssh_options.known_as(one.address, one.port)} {one.host_key}\n" for one in pinned)
     changed = replace_file(federation.hosts_file, hosts)
     if keys:
         changed = replace_file(federation.known_hosts, keys) or changed
@@ -330,11 +329,3 @@ def _site_variables(site: Site) -> dict[str, Any]:
     if site.data_path:
         variables["supernode_data_path"] = site.data_path
     return variables
-
-
-def _known_host(machine: Machine) -> str:
-    try:
-        host = str(ip_address(machine.address))
-    except ValueError:
-        host = machine.address
-    return host if machine.port == 22 else f"[{host}]:{machine.port}"  # noqa: PLR2004 - SSH's own port

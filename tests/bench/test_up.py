@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from flowerbed import inventory, lab, machines
+from flowerbed.federation import DEFAULT_PYTHON
 from tests.e2e.conftest import EXAMPLE, Standing, make
 
 HERE = Path(__file__).parent
@@ -56,7 +57,7 @@ def test_up_takes_no_more_than_twice_the_floor(standing: Standing) -> None:
     made = machines.up(standing.federation)
     inventory.write(inventory.parse(dict(made.inventory), "lab"), standing.federation)
     bare = time.monotonic() - begin
-    archive = (standing.federation.state / "release.tar").resolve()
+    archive = standing.federation.release_for(DEFAULT_PYTHON).resolve()
     addresses = [hosts.coordinator.address, *(site.address for site in hosts.sites.values())]
     command = [str(HERE / "floor.sh"), str(standing.federation.path), str(archive), *addresses]
     begin = time.monotonic()

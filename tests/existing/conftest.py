@@ -79,7 +79,7 @@ HOST_VARS = {
 ADD_USER = """
 useradd --create-home --shell /bin/bash {user}
 install -d -o {user} -m 0700 /home/{user}/.ssh
-install -o {user} -m 0600 /root/.ssh/authorized_keys /home/{user}/.ssh/authorized_keys
+install -o {user} -m 0600 ~root/.ssh/authorized_keys /home/{user}/.ssh/authorized_keys
 """
 ADD_ADMIN = (
     ADD_USER.format(user="flower-admin")

@@ -18,8 +18,8 @@ REGIONS = ("eu-central-1", "eu-west-1")
 # Every provider process reads a schema of many megabytes: collecting garbage less often saves a quarter of its time.
 THRIFTY = {"GOGC": "400"}
 PROVIDER = Path("registry.terraform.io/hashicorp/aws")
+# Where Terraform itself looks without being told.
 MIRRORS = (
-    "/opt/tf-plugins",
     "~/.terraform.d/plugins",
     "/usr/share/terraform/plugins",
     "/usr/local/share/terraform/plugins",

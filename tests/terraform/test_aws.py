@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3  # type: ignore[import-untyped]
+import boto3
 import pytest
 
 from flowerbed import inventory, machines
@@ -329,7 +329,8 @@ def test_what_only_a_plan_can_see_is_refused_before_anything_changes(
 def test_down_takes_away_all_that_up_made_and_nothing_else(
     federation: Federation, account: aws.Account, before: dict[str, set[str]]
 ) -> None:
-    assert machines.down(federation) == 3
+    down = flowerbed("down", str(federation.path), "--json")
+    assert (down.returncode, parsed(down)["machines"]) == (0, 3), down.stderr
     assert account.all() == before
 
 

@@ -1,15 +1,21 @@
 """The way to a host: the same options for the driver and for Ansible, over a jump host too."""
 
 import shlex
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from flowerbed import ssh_options
-from flowerbed.errors import UsageError
+from flowerbed import deploy, inventory, ssh_options
+from flowerbed.console import Steps
+from flowerbed.errors import EnvironmentLacks, UsageError
 from flowerbed.federation import Federation
-from flowerbed.inventory import Host
+from flowerbed.inventory import Host, Instance
+from flowerbed.paths import INVENTORIES
 from flowerbed.ssh import Shell
+
+KEPT_OUT = shutil.ignore_patterns("hosts.json", "secrets", ".state", "data")
 
 
 @pytest.fixture
@@ -72,3 +78,50 @@ def test_commands_run_as_root_whoever_logs_in(federation: Federation, user: str,
     host = Host(name="north", address="192.0.2.1", port=2222, user=user)
     command = Shell(federation, host).command(["id", "-u"])
     assert command[-4:] == ["-p", "2222", f"{user}@192.0.2.1", words]
+
+
+def test_a_machine_without_an_open_port_is_reached_through_session_manager(federation: Federation) -> None:
+    instance = Instance(id="i-0123456789abcdef0", region="eu-west-3")
+    shell = Shell(federation, Host(name="hospital-a", address="203.0.113.7", user="admin", session=instance))
+    shown = subprocess.run(
+        ["ssh", "-G", *shell.options(), "203.0.113.7"], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert (
+        "proxycommand aws ssm start-session --region eu-west-3 --target i-0123456789abcdef0 "
+        "--document-name AWS-StartSSHSession --parameters portNumber=%p"
+    ) in shown
+    assert "stricthostkeychecking true" in shown
+    of_ansible = ssh_options.join(
+        ssh_options.options(federation.known_hosts, federation.ssh_key, session=instance.model_dump())
+    )
+    assert set(shlex.split(of_ansible)) <= set(shell.options())
+
+
+def test_session_manager_travels_from_the_platform_to_the_driver(tmp_path: Path) -> None:
+    federation = Federation(tmp_path / "cloud")
+    federation.path.mkdir()
+    (federation.path / "aws.tfvars").touch()
+    machine = {"instance": {"id": "i-1", "region": "eu-west-3"}, "session_manager": True, "user": "admin"}
+    output = {"schema": 1, "coordinator": {"address": "203.0.113.7", **machine}, "sites": {}}
+    inventory.write(inventory.parse(output, "platform aws"), federation)
+    assert inventory.read(federation).coordinator.session == Instance(id="i-1", region="eu-west-3")
+
+
+def test_without_amazons_programs_up_says_what_to_install_before_anything_is_done(tmp_path: Path) -> None:
+    federation = Federation(Path(shutil.copytree(INVENTORIES / "lab", tmp_path / "cloud", ignore=KEPT_OUT)))
+    (federation.path / "lab.tfvars").unlink()
+    hosts = federation.hosts_file
+    hosts.write_text(
+        "all:\n  children:\n"
+        "    superlink: {hosts: {coordinator: {ansible_host: 203.0.113.7}}}\n"
+        "    gateway: {hosts: {coordinator: {}}}\n"
+        "    supernode: {hosts: {south: {ansible_host: 203.0.113.8, "
+        "flowerbed_session: {id: i-1, region: eu-west-3}}}}\n"
+    )
+    key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDXm9xj3c1GZSmJ8yqVIkrNRZc2Fkmpq4BMrG4PH9CRW"
+    federation.known_hosts.write_text(f"203.0.113.7 {key}\n203.0.113.8 {key}\n")
+    with pytest.raises(
+        EnvironmentLacks, match=r"Session Manager is the way to south, and .* is not installed: install"
+    ):
+        deploy.up(federation, Steps())
+    assert not federation.state.exists()

@@ -9,17 +9,22 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
+try:
+    from flowerbed import ssh_options as shared
+    from flowerbed.errors import UsageError
+    from flowerbed.federation import Federation
+
+    DRIVER = True
+except ImportError:
+    DRIVER = False
+
 
 def ssh_options(folder: str, jump: str = "", session: dict[str, str] | None = None) -> str:
     """Write ssh's options for a host of the federation in `folder`, as one line for ansible_ssh_common_args."""
-    try:
-        from flowerbed import ssh_options as shared  # noqa: PLC0415 - other filters of the collection do without it
-        from flowerbed.errors import UsageError  # noqa: PLC0415
-        from flowerbed.federation import Federation  # noqa: PLC0415
-    except ImportError:
+    if not DRIVER:
         raise AnsibleFilterError(
             "ssh_options needs the Python package flowerbed beside ansible-core: run scripts/setup and use .venv/bin"
-        ) from None
+        )
     federation = Federation(Path(folder))
     try:
         words = shared.options(federation.known_hosts, federation.ssh_key, jump, session)

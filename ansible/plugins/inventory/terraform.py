@@ -54,8 +54,10 @@ try:
     from flowerbed import inventory as contract
     from flowerbed import terraform
     from flowerbed.errors import FlowerbedError
+
+    DRIVER = True
 except ImportError:
-    contract = None  # type: ignore[assignment]
+    DRIVER = False
 
 
 class InventoryModule(BaseInventoryPlugin):
@@ -70,7 +72,7 @@ class InventoryModule(BaseInventoryPlugin):
     def parse(self, inventory: Any, loader: Any, path: str, cache: bool = True) -> None:
         """Fill Ansible's inventory."""
         super().parse(inventory, loader, path, cache)
-        if contract is None:
+        if not DRIVER:
             raise AnsibleParserError(
                 f"{path} needs the Python package flowerbed beside ansible-core: run scripts/setup and use .venv/bin"
             )

@@ -14,7 +14,7 @@ def ec2(region: str) -> Any:
         EnvironmentLacks: boto3 is not installed.
     """
     try:
-        import boto3  # type: ignore[import-untyped] # noqa: PLC0415 - only who has machines on AWS needs it
+        import boto3  # noqa: PLC0415 - only who has machines on AWS needs it
     except ImportError:
         raise EnvironmentLacks("boto3 is not installed: pip install 'flowerbed[aws]'") from None
     with telling(region):
@@ -30,7 +30,7 @@ def telling(region: str) -> Iterator[None]:
         UsageError: the account refuses them.
         WorkFailed: the account does not answer, or refuses the call.
     """
-    from botocore import exceptions  # type: ignore[import-untyped] # noqa: PLC0415 - comes with boto3
+    from botocore import exceptions  # noqa: PLC0415 - comes with boto3
 
     try:
         yield
