@@ -6,7 +6,7 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flowerbed import check, hosts, inventory, machines, release, terraform
+from flowerbed import check, hosts, inventory, joining, machines, release, terraform
 from flowerbed.console import Steps
 from flowerbed.errors import EnvironmentLacks, UsageError
 from flowerbed.federation import DEFAULT_PYTHON, Federation
@@ -71,7 +71,7 @@ def up(
     return Raised(
         federation=federation.name,
         release=next(one.id for one in built if one.target.python == known.coordinator.python),
-        sites=sorted(known.sites),
+        sites=sorted({*known.sites, *joining.approved(federation)}),
         machines_changed=machines_changed,
         hosts_changed=outcome.changed,
         seconds=dict(steps.seconds),

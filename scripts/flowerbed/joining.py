@@ -106,8 +106,7 @@ def approve(
     inventory.read(federation)  # before anything is said of the request
     with _alone(federation):
         try:
-            request, digest = _read(file)
-            used = _check(federation, request, digest, fingerprint, replace)
+            request, used = examine(federation, file, fingerprint, replaced=replace)
         except Refused as error:
             progress("noting the refusal")
             _note_refusal(federation, file, str(error))
@@ -133,6 +132,15 @@ def approve(
             {"federation": federation.name, "site": site.name, "fingerprint": site.fingerprint},
         )
     return site
+
+
+def examine(federation: Federation, file: Path, fingerprint: str, *, replaced: bool = False) -> tuple[Request, kit.Kit]:
+    """Check a request without letting anybody in; returns it, and the record of its kit as used by it.
+
+    Raises UsageError, with one line, for a request that is not to be trusted.
+    """
+    request, digest = _read(file)
+    return request, _check(federation, request, digest, fingerprint, replaced)
 
 
 def wait(federation: Federation, site: Approved, seconds: int) -> None:

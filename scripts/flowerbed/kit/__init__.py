@@ -13,6 +13,7 @@ import secrets
 import string
 import tarfile
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -80,14 +81,14 @@ def build(
     """
     _refuse_site(federation, site, days)
     given = dict(settings or {})
-    _refuse_settings(given, "--set")
+    refuse_settings(given, "--set")
     flower = release.of(federation, progress, python)
     ansible = release.build(_ansible_lock(python), program=ANSIBLE_CORE, progress=progress)
     progress("certifying the key that signs the kit")
     key = ec.generate_private_key(ec.SECP384R1())
     answer = _play(federation, site, _request(key, site), days)
     values = {**answer["settings"], **given}
-    _refuse_settings(values, f"{federation.name}'s variables")
+    refuse_settings(values, f"{federation.name}'s variables")
     if "supernode_gateway" not in values:
         raise UsageError(
             f"{federation.name} sets no supernode_gateway for its sites: set it in group_vars/supernode.yml"
@@ -107,36 +108,39 @@ def build(
         "ansible.tar": ansible.archive,
         "release.tar": flower.archive,
     }
-    manifest = _json(
-        {
-            "schema": SCHEMA,
-            "kit": ident,
-            "federation": federation.name,
-            "site": site,
-            "made": made,
-            "expires": expires,
-            "gateway": values["supernode_gateway"],
-            "gateway_ip_addresses": values.get("supernode_gateway_ip_addresses", []),
-            "python": flower.target.python,
-            "arch": flower.target.arch,
-            "release": flower.id,
-            "files": {name: _sha256(content) for name, content in contents.items()},
-        }
-    )
+    manifest = {
+        "kit": ident,
+        "federation": federation.name,
+        "site": site,
+        "made": made,
+        "expires": expires,
+        "gateway": values["supernode_gateway"],
+        "gateway_ip_addresses": values.get("supernode_gateway_ip_addresses", []),
+        "python": flower.target.python,
+        "arch": flower.target.arch,
+        "release": flower.id,
+    }
     progress(f"packing {file.name}")
-    signature = sign(manifest, x509.load_pem_x509_certificate(answer["signer"].encode()), key)
-    _pack(file, site, {**contents, "manifest.json": manifest, "manifest.p7s": signature})
+    signer = x509.load_pem_x509_certificate(answer["signer"].encode())
+    _pack(file, site, seal(manifest, contents, signer, key))
     fingerprint = ca.fingerprint(hashes.SHA256()).hex(":").upper()
     made_kit = Kit(ident, site, made, expires, str(file), _sha256(file), fingerprint, flower.id)
     write(federation, made_kit)
     return made_kit
 
 
-def sign(manifest: bytes, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> bytes:
-    """The detached signature (CMS, DER) over a manifest, as `openssl cms -verify` takes it."""
-    builder = pkcs7.PKCS7SignatureBuilder().set_data(manifest).add_signer(certificate, key, hashes.SHA384())
+def seal(
+    manifest: Mapping[str, Any],
+    contents: Mapping[str, bytes | Path],
+    signer: x509.Certificate,
+    key: ec.EllipticCurvePrivateKey,
+) -> dict[str, bytes | Path]:
+    """Add the manifest, with the hash of every file in `contents`, and the signature over it (CMS, detached, DER)."""
+    document = {"schema": SCHEMA, **manifest, "files": {name: _sha256(one) for name, one in contents.items()}}
+    text = _json(document)
+    builder = pkcs7.PKCS7SignatureBuilder().set_data(text).add_signer(signer, key, hashes.SHA384())
     options = [pkcs7.PKCS7Options.DetachedSignature, pkcs7.PKCS7Options.Binary, pkcs7.PKCS7Options.NoCapabilities]
-    return builder.sign(serialization.Encoding.DER, options)
+    return {**contents, "manifest.json": text, "manifest.p7s": builder.sign(serialization.Encoding.DER, options)}
 
 
 def known(federation: Federation) -> dict[str, Kit]:
@@ -173,6 +177,20 @@ def read_settings(words: list[str], file: Path | None) -> dict[str, Any]:
     return found
 
 
+def refuse_settings(values: Mapping[str, Any], source: str) -> None:
+    """Raise UsageError, naming `source`, for what a hospital cannot set, or what a kit must not hold."""
+    settable = dict(_settable())
+    for name, value in values.items():
+        if name not in settable:
+            raise UsageError(f"{source}: {name} is no setting of a site: {variables.strange(name) or 'it is unknown'}")
+        if settable[name].get("no_log"):
+            raise UsageError(f"{source}: {name} is a secret, and a kit holds none: the hospital sets it with --set")
+        for where, what in variables.mistakes(name, value, settable[name]):
+            raise UsageError(f"{source}: {name}{where}: {what}")
+    if any(marker in json.dumps(dict(values)) for marker in TEMPLATE_MARKERS):
+        raise UsageError(f"{source}: a setting holds a template marker, which Ansible would run: remove it")
+
+
 def _refuse_site(federation: Federation, site: str, days: int) -> None:
     if not HOST_NAME.fullmatch(site):
         raise UsageError(f"'{site}' is no site's name: use lower-case letters, digits and dashes, 32 at most")
@@ -190,19 +208,6 @@ def _settable() -> Iterator[tuple[str, variables.Spec]]:
     for name, spec in sorted(variables.known().items()):
         if name.startswith(tuple(f"{role}_" for role in _ROLES)) and name not in _NOT_THE_SITES:
             yield name, spec
-
-
-def _refuse_settings(values: Mapping[str, Any], source: str) -> None:
-    settable = dict(_settable())
-    for name, value in values.items():
-        if name not in settable:
-            raise UsageError(f"{source}: {name} is no setting of a site: {variables.strange(name) or 'it is unknown'}")
-        if settable[name].get("no_log"):
-            raise UsageError(f"{source}: {name} is a secret, and a kit holds none: the hospital sets it with --set")
-        for where, what in variables.mistakes(name, value, settable[name]):
-            raise UsageError(f"{source}: {name}{where}: {what}")
-    if any(marker in json.dumps(dict(values)) for marker in TEMPLATE_MARKERS):
-        raise UsageError(f"{source}: a setting holds a template marker, which Ansible would run: remove it")
 
 
 def _ansible_lock(python: str) -> Path:
@@ -238,7 +243,7 @@ def _play(federation: Federation, site: str, csr: str, days: int) -> dict[str, A
 
 
 def _collection() -> bytes:
-    """The collection as a site needs it, always the same bytes for the same files."""
+    """The collection as a site needs it."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
         tops = [ANSIBLE / name for name in _COLLECTION]
@@ -276,6 +281,7 @@ def _pack(file: Path, site: str, contents: Mapping[str, bytes | Path]) -> None:
 def _add(tar: tarfile.TarFile, name: str, content: bytes | Path, mode: int = 0o644) -> None:
     entry = tarfile.TarInfo(name)
     entry.mode = mode
+    entry.mtime = int(time.time())
     entry.size = content.stat().st_size if isinstance(content, Path) else len(content)
     with content.open("rb") if isinstance(content, Path) else io.BytesIO(content) as stream:
         tar.addfile(entry, stream)

@@ -29,7 +29,7 @@ def apply(options: argparse.Namespace, work: Path, manifest: dict[str, Any]) -> 
     print("Preparing, which takes a moment ...", flush=True)
     code, changes = play(work, manifest, {**offered["values"], **own}, own, options.check)
     if code:
-        return code
+        return 1
     if options.check:
         print(f"{changes} steps would change this machine; nothing was changed.")
         if not REQUEST.exists():

@@ -101,13 +101,14 @@ def check_signature(work: Path) -> None:
     command += ["-content", "manifest.json", "-CAfile", "ca.crt", "-no-CApath", "-no-CAstore", "-x509_strict"]
     # The purpose is looked at below: older versions of openssl do not know that of signing code.
     command += ["-purpose", "any", "-signer", "signer.crt", "-out", "/dev/null"]
-    done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
+    clean = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
+    done = subprocess.run(command, cwd=work, env=clean, capture_output=True, text=True, check=False)
     if done.returncode:
         reason = re.search(r"Verify error: ?(.*)", done.stderr)
         why = f" ({reason[1].strip()})" if reason else ""
         raise Refused(f"the kit's signature is not valid{why}: get the kit again, and look at this machine's clock")
     command = ["openssl", "x509", "-in", "signer.crt", "-noout", "-ext", "extendedKeyUsage"]
-    said = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False).stdout
+    said = subprocess.run(command, cwd=work, env=clean, capture_output=True, text=True, check=False).stdout
     usages = [line.strip() for line in said.splitlines() if line.startswith(" ")]
     if usages != ["Code Signing"] or (work / "signer.crt").read_text().count("BEGIN CERTIFICATE") != 1:
         raise Refused("the kit was signed by a key that may not sign kits: do not use it, and tell the consortium")
