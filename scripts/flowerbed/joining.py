@@ -9,7 +9,7 @@ import fcntl
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -122,15 +122,9 @@ def approve(
         # First: whoever is registered and stands nowhere is unregistered by the next `up`, and its key is lost then.
         _write(federation, {**approved(federation), site.name: site})
         progress(f"registering {site.name}")
-        _register(federation, site)
+        note = _note("site.approved", f"{site.name} was let in", site=site.name, fingerprint=site.fingerprint)
+        _register(federation, site, note)
         kit.write(federation, used)
-        progress("noting the approval")
-        _note(
-            federation,
-            "site.approved",
-            f"{site.name} was let in",
-            {"federation": federation.name, "site": site.name, "fingerprint": site.fingerprint},
-        )
     return site
 
 
@@ -146,7 +140,7 @@ def examine(federation: Federation, file: Path, fingerprint: str, *, replaced: b
 def wait(federation: Federation, site: Approved, seconds: int) -> None:
     """Wait until the site is online; raises WorkFailed, which says that it is approved all the same."""
     try:
-        _register(federation, site, seconds)
+        _register(federation, site, {"superlink_nodes_wait": seconds})
     except WorkFailed as error:
         if "not online" not in str(error):
             raise
@@ -288,18 +282,19 @@ def _write(federation: Federation, let_in: dict[str, Approved]) -> None:
     inventory.replace_file(federation.approved_file, json.dumps(document, indent=2) + "\n")
 
 
-def _register(federation: Federation, site: Approved, seconds: int = 0) -> None:
+def _register(federation: Federation, site: Approved, more: Mapping[str, Any]) -> None:
     nodes = [{"name": site.name, "public_key": site.public_key}]
-    hosts.play(federation, "nodes.yml", variables={"superlink_nodes": nodes, "superlink_nodes_wait": seconds})
+    hosts.play(federation, "nodes.yml", variables={"superlink_nodes": nodes, **more})
 
 
-def _note(federation: Federation, event: str, message: str, fields: dict[str, str]) -> None:
-    hosts.play(federation, "note.yml", variables={"note_event": event, "note_message": message, "note_fields": fields})
+def _note(event: str, message: str, **fields: str) -> dict[str, Any]:
+    """What the playbook note.yml needs."""
+    return {"note_event": event, "note_message": message, "note_fields": fields}
 
 
 def _note_refusal(federation: Federation, file: Path, why: str) -> None:
     """Refused is refused, whether the coordinator can be told or not."""
     try:
-        _note(federation, "site.refused", why, {"federation": federation.name, "detail": file.name})
+        hosts.play(federation, "note.yml", variables=_note("site.refused", why, detail=file.name))
     except FlowerbedError as error:
         raise Refused(f"{why} (and the coordinator could not note it: {error})") from None
