@@ -53,7 +53,7 @@ def trail(joining: Joining) -> list[dict[str, str]]:
 def test_the_operator_is_let_in_to_no_hospital(joining: Joining) -> None:
     for hospital in joining.hospitals.values():
         known = hospital.shell.federation.known_hosts
-        command = ["ssh", "-i", joining.standing.federation.ssh_key, "-o", f"UserKnownHostsFile={known}"]
+        command = ["ssh", "-i", str(joining.standing.federation.ssh_key), "-o", f"UserKnownHostsFile={known}"]
         command += ["-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", f"root@{hospital.shell.host.address}", "true"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert "Permission denied" in done.stderr
