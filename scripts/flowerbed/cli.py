@@ -12,7 +12,19 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from flowerbed import __version__, check, control, deploy, doctor, machines, release, runs, status
+from flowerbed import (
+    __version__,
+    check,
+    control,
+    deploy,
+    doctor,
+    machines,
+    release,
+    revocation,
+    rotation,
+    runs,
+    status,
+)
 from flowerbed.console import Steps
 from flowerbed.errors import EnvironmentLacks, FlowerbedError, UsageError
 from flowerbed.federation import DEFAULT_PYTHON, Federation, find
@@ -28,6 +40,8 @@ release_app = typer.Typer(help="Releases: Flower and the apps' dependencies, loc
 app.add_typer(release_app, name="release")
 inventory_app = typer.Typer(help="Inventories: what a federation's files say about its machines.", no_args_is_help=True)
 app.add_typer(inventory_app, name="inventory")
+site_app = typer.Typer(help="Sites: who is let in, and who is not.", no_args_is_help=True)
+app.add_typer(site_app, name="site")
 
 _DEFAULT = "FLOWERBED_FEDERATION"
 Name = Annotated[
@@ -107,6 +121,43 @@ def down(federation: Name = "lab", as_json: AsJson = False) -> None:
     _refuse_without_root(find(federation))
     count = deploy.down(find(federation), Steps())
     _print(as_json, {"federation": find(federation).name, "machines": count}, lambda console: None)
+
+
+@app.command()
+def rotate(
+    federation: Name = "lab",
+    keys: Annotated[bool, typer.Option("--keys", help="The sites' node keys, and those of their loopback.")] = False,
+    certificates: Annotated[
+        bool,
+        typer.Option("--certificates", help="The coordinator's keys and certificates, and its SuperExec's secret."),
+    ] = False,
+    ca: Annotated[bool, typer.Option("--ca", help="The CA; hosts trust the old and the new one in between.")] = False,
+    site: Annotated[str, typer.Option(help="With --keys: this site alone.")] = "",
+    wait: Annotated[int, typer.Option(help="Seconds that rounds under way may take.", min=1)] = rotation.WAIT_SECONDS,
+    kits_done: Annotated[
+        bool, typer.Option("--kits-done", help="With --ca: sites that joined by kit have used their new one.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make keys and certificates anew, all of them unless some are named; no round of a run fails."""
+    everything = not (keys or certificates or ca)
+    what = rotation.What(keys or everything, certificates or everything, ca or everything)
+    done = rotation.rotate(
+        find(federation), Steps(), what, site=site, wait=wait, sites_joined_by_kit_are_ready=kits_done
+    )
+    _print(as_json, {"federation": find(federation).name, "changes": done}, lambda console: None)
+
+
+@site_app.command("revoke")
+def site_revoke(
+    site: Annotated[str, typer.Argument(metavar="SITE", help="The site's name.")],
+    federation: Option = "lab",
+    reason: Annotated[str, typer.Option(help="Why; it stands in revoked.json and in the audit trail.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Turn a site away at once; the keys that it ever had are let in by nobody again."""
+    revoked = revocation.revoke(find(federation), site, reason, Steps())
+    _print(as_json, {"revoked": [dataclasses.asdict(one) for one in revoked]}, lambda console: None)
 
 
 @app.command("audit")

@@ -54,8 +54,8 @@ class Federation:
 
     @property
     def ca_certificate(self) -> Path:
-        """The CA's certificate."""
-        return self.secrets / "ca" / "ca.crt"
+        """The CA's certificate; two of them while the CA is replaced by another."""
+        return self.secrets / "ca" / "trust.crt"
 
     @property
     def state(self) -> Path:

@@ -64,6 +64,10 @@ options:
         description: How many random bytes.
         type: int
         default: 32
+      renew:
+        description: Make new bytes although there are some.
+        type: bool
+        default: false
   files:
     description: Files with their full content.
     type: list
@@ -185,11 +189,11 @@ class Layout:
                 folder.mkdir(parents=True, mode=0o755)
         self._permissions(folder, owner, mode)
 
-    def secret(self, path: str, length: int) -> None:
-        """Make the file of random bytes when it is missing."""
+    def secret(self, path: str, length: int, renew: bool) -> None:
+        """Make the file of random bytes when it is missing or to be renewed."""
         file = Path(path)
-        if not file.exists():
-            self._note(path, "absent", "random bytes made on the host")
+        if renew or not file.exists():
+            self._note(path, "other bytes" if file.exists() else "absent", "random bytes made on the host")
             if not self.module.check_mode:
                 self._replace(file, secrets.token_bytes(length), "root", "0600")
         self._permissions(file, "root", "0600")
@@ -318,7 +322,11 @@ def main() -> None:
                 "elements": "dict",
                 "default": [],
                 "no_log": False,
-                "options": {"path": path, "bytes": {"type": "int", "default": 32}},
+                "options": {
+                    "path": path,
+                    "bytes": {"type": "int", "default": 32},
+                    "renew": {"type": "bool", "default": False},
+                },
             },
             "files": _dicts(
                 path=path,
@@ -338,7 +346,7 @@ def main() -> None:
     for directory in module.params["directories"]:
         layout.directory(directory["path"], directory["owner"], directory["mode"])
     for secret in module.params["secrets"]:
-        layout.secret(secret["path"], secret["bytes"])
+        layout.secret(secret["path"], secret["bytes"], secret["renew"])
     for file in module.params["files"]:
         layout.file(file)
     for gone in module.params["absent"]:
