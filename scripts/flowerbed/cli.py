@@ -368,6 +368,8 @@ def _status_tables(console: Console, known: status.Status) -> None:
         units = "[green]running[/]" if host.healthy else f"[red]{host.problem}[/]"
         node = {"online": "[green]online[/]"}.get(host.node, f"[yellow]{host.node}[/]") if host.role == "site" else ""
         days = f"{host.certificate_days} days" if host.certificate_days is not None else ""
+        if host.warning:
+            days = f"[{'red' if (host.certificate_days or 0) <= status.ALARM_DAYS else 'yellow'}]{days}[/]"
         table.add_row(host.name, host.role, host.address, units, node, days)
     console.print(table)
     if known.runs:

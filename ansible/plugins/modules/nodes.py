@@ -169,6 +169,7 @@ _GONE = ("unregistered", "deleted")
 _UNREACHABLE = "Connection to the SuperLink is unavailable"
 _KEY_IN_USE = "[code: 23]"
 _NODE_NOT_FOUND = "[code: 24]"
+_ONCE_UNREGISTERED = "was unregistered once, and a SuperLink never takes such a key again"
 _SQLITE_SIGN = 1 << 63  # SQLite's integers are signed, node ids are not
 
 
@@ -522,9 +523,7 @@ class Registry:
             return
         found = self._look_up(follower)
         if found is not None and not found[1]:
-            self._refuse(
-                follower, "was unregistered once, and a SuperLink never takes such a key again", "node_key.next"
-            )
+            self._refuse(follower, _ONCE_UNREGISTERED, "node_key.next")
             return
         node_id = found[0] if found else "" if self.check_mode else self.flwr.register(follower)
         self.listed.setdefault(node_id, {"status": "registered"})
@@ -554,7 +553,7 @@ class Registry:
         if found is not None and found[0] in self.listed:
             self._adopt(site, found[0])
         elif found is not None and not found[1]:
-            self._refuse(site, "was unregistered once, and a SuperLink never takes such a key again")
+            self._refuse(site, _ONCE_UNREGISTERED)
         else:
             self._register(site)
 

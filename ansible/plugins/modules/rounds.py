@@ -107,8 +107,8 @@ class Hold:
             if time.monotonic() - began > self.module.params["wait"]:
                 self.end()
                 self.module.fail_json(
-                    msg=f"{active} runs came to no pause within {self.module.params['wait']} s ({unanswered} replies are "
-                    "missing): wait for their end, or give them longer with --wait"
+                    msg=f"{active} runs came to no pause within {self.module.params['wait']} s ({unanswered} replies "
+                    "are missing): wait for their end, or give them longer with --wait"
                 )
             time.sleep(0.3)
 
