@@ -6,7 +6,7 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flowerbed import check, hosts, inventory, machines, release, terraform
+from flowerbed import check, hosts, inventory, machines, release, revocation, terraform
 from flowerbed.console import Steps
 from flowerbed.errors import EnvironmentLacks, UsageError
 from flowerbed.federation import DEFAULT_PYTHON, Federation
@@ -68,10 +68,15 @@ def up(
         touched = sum(1 for count in outcome.changed.values() if count)
         would = "would be " if check else ""
         step.result = f"{touched} of {len(outcome.changed)} {would}changed"
+    out = revocation.turned_away(federation, known.sites)
+    if out:
+        steps.say(
+            f"{', '.join(out)} stays out, its key is revoked: `flowerbed rotate --keys --site` gives it a new one"
+        )
     return Raised(
         federation=federation.name,
         release=next(one.id for one in built if one.target.python == known.coordinator.python),
-        sites=sorted(known.sites),
+        sites=sorted(set(known.sites).difference(out)),
         machines_changed=machines_changed,
         hosts_changed=outcome.changed,
         seconds=dict(steps.seconds),

@@ -1,6 +1,7 @@
 """A site is turned away at once, and the keys that it ever had are let in by nobody again."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -59,13 +60,26 @@ def revoke(federation: Federation, site: str, reason: str, steps: Steps) -> list
     return [one for one in [*known, *new] if one.name == site]
 
 
+def turned_away(federation: Federation, sites: Iterable[str]) -> list[str]:
+    """Which of `sites` are out since their key is revoked; raises WorkFailed when the coordinator does not answer."""
+    revoked = {one.name for one in read(federation)}
+    if not revoked.intersection(sites):
+        return []
+    record = _record(federation)
+    return [site for site in sites if site in revoked and site not in record]
+
+
 def _keys(federation: Federation, site: str) -> list[str]:
     """Every key under which the coordinator knows the site, one that it announced included."""
-    answer = control.coordinator(federation).run(["cat", _RECORD])
-    try:
-        entry: dict[str, Any] = json.loads(answer).get(site, {})
-    except ValueError:
-        raise WorkFailed(
-            f"{_RECORD} on the coordinator cannot be read: `flowerbed up {federation.name}` mends it"
-        ) from None
+    entry = _record(federation).get(site, {})
     return [one["public_key"] for one in (entry, *entry.get("others", [])) if one]
+
+
+def _record(federation: Federation) -> dict[str, Any]:
+    """The coordinator's record of the sites' nodes."""
+    try:
+        record: dict[str, Any] = json.loads(control.coordinator(federation).run(["cat", _RECORD]))
+    except ValueError:
+        remedy = f"`flowerbed up {federation.name}` mends it"
+        raise WorkFailed(f"{_RECORD} on the coordinator cannot be read: {remedy}") from None
+    return record

@@ -489,6 +489,8 @@ def test_a_revoked_site_comes_back_with_a_new_key_alone(
     assert back["unregistered"] == ["a (revoked key)"]
     assert coordinator.nodes(options={"revoked": [key]}, a=following)["nodes"].keys() == {"a"}
     assert live(superlink) == 1
+    # A backup of the old key changes nothing for the new one.
+    assert not coordinator.nodes(options={"revoked": [key]}, a=key)["changed"]
 
 
 def test_waiting_names_the_sites_that_are_not_online(coordinator: Coordinator, new_key: Callable[[], str]) -> None:

@@ -595,14 +595,18 @@ class Registry:
             "again, a new key is made"
         )
 
+    def _named(self, sites: list[Site]) -> set[str]:
+        """The federation's sites, those included that show a revoked key and may still have a good one."""
+        return {site.name for site in sites}.union(self.outcome.revoked)
+
     def _forget_gone(self, sites: list[Site]) -> None:
-        wanted = {site.name for site in sites}
+        wanted = self._named(sites)
         gone = [name for name in self.record if name not in wanted and not self.is_registered(name)]
         for name in gone:
             self._note(self.outcome.unregistered, name, None)
 
     def _purge(self, sites: list[Site]) -> None:
-        wanted = {site.name for site in sites}
+        wanted = self._named(sites)
         for name in [name for name in self.record if name not in wanted]:
             for one in (self.record[name], *self.record[name].others):
                 if one.node_id in self.listed:
