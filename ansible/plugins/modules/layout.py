@@ -94,6 +94,10 @@ options:
         description: Keep the content out of the diff.
         type: bool
         default: false
+      once:
+        description: Write the file only where it is missing; from then on somebody else keeps it.
+        type: bool
+        default: false
       validate:
         description: A command that must succeed before the file is replaced; C(%s) stands for the new file.
         type: str
@@ -199,8 +203,10 @@ class Layout:
         self._permissions(file, "root", "0600")
 
     def file(self, item: dict[str, Any]) -> None:
-        """Write the file when its content differs."""
+        """Write the file when its content differs, or only when there is none."""
         file = Path(item["path"])
+        if item["once"] and file.exists():
+            return
         content = item["content"].encode()
         before = file.read_bytes() if file.is_file() else None
         if before != content:
@@ -334,6 +340,7 @@ def main() -> None:
                 owner=owner,
                 mode={"type": "str", "default": "0644"},
                 sensitive={"type": "bool", "default": False},
+                once={"type": "bool", "default": False},
                 validate={"type": "str"},
             ),
             "absent": {"type": "list", "elements": "path", "default": []},
