@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from flowerbed import __version__, check, control, deploy, doctor, machines, release, runs, status
+from flowerbed import __version__, check, control, deploy, doctor, machines, release, runs, sites, status
 from flowerbed.console import Steps
 from flowerbed.errors import EnvironmentLacks, FlowerbedError, UsageError
 from flowerbed.federation import DEFAULT_PYTHON, Federation, find
@@ -28,12 +28,15 @@ release_app = typer.Typer(help="Releases: Flower and the apps' dependencies, loc
 app.add_typer(release_app, name="release")
 inventory_app = typer.Typer(help="Inventories: what a federation's files say about its machines.", no_args_is_help=True)
 app.add_typer(inventory_app, name="inventory")
+site_app = typer.Typer(help="Sites of a standing federation.", no_args_is_help=True)
+app.add_typer(site_app, name="site")
 
 _DEFAULT = "FLOWERBED_FEDERATION"
 Name = Annotated[
     str, typer.Argument(metavar="[FED]", envvar=_DEFAULT, help="A folder under inventories/, or a folder's path.")
 ]
 Option = Annotated[str, typer.Option("--federation", "-f", metavar="FED", envvar=_DEFAULT, help="The federation.")]
+SiteName = Annotated[str, typer.Argument(metavar="NAME", help="The site's name.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
@@ -282,6 +285,22 @@ def inventory_check(federation: Name = "lab", as_json: AsJson = False) -> None:
     _print(as_json, {"federation": find(federation).name, "findings": [one.to_json() for one in found]}, people)
     if found:
         raise typer.Exit(UsageError.exit_code)
+
+
+@site_app.command("block")
+def site_block(name: SiteName, federation: Option = "lab", as_json: AsJson = False) -> None:
+    """Refuse a site at the gateway, at once; the others go on, and `flowerbed site unblock` lets it in again."""
+    _print_blocked(sites.block(find(federation), name), f"{name} is blocked", as_json)
+
+
+@site_app.command("unblock")
+def site_unblock(name: SiteName, federation: Option = "lab", as_json: AsJson = False) -> None:
+    """Let a site in again that was blocked."""
+    _print_blocked(sites.unblock(find(federation), name), f"{name} is let in again", as_json)
+
+
+def _print_blocked(names: list[str], said: str, as_json: bool) -> None:
+    _print(as_json, {"blocked": names}, lambda console: console.print(said))
 
 
 def _progress(way: control.Way, as_json: bool) -> Any:

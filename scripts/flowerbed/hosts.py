@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,11 +35,13 @@ def play(
     *,
     check: bool = False,
     limit: list[str] | None = None,
+    variables: Mapping[str, Any] | None = None,
     on_step: Callable[[str], None] = lambda step: None,
 ) -> Outcome:
     """Run one of the collection's playbooks on the federation.
 
-    `check` changes nothing and reports what would change; `on_step` hears each play's and task's name.
+    `check` changes nothing and reports what would change; `variables` go before all others; `on_step` hears each
+    play's and task's name.
     Raises WorkFailed with one line that names the first host that failed, and UsageError where Ansible
     cannot read the inventory.
     """
@@ -47,6 +49,7 @@ def play(
     command += ["--inventory", str(federation.hosts_file), str(ANSIBLE / "playbooks" / playbook)]
     command += ["--check", "--diff"] if check else []
     command += ["--limit", ",".join(limit)] if limit else []
+    command += ["--extra-vars", json.dumps(variables)] if variables else []
     outcome = Outcome()
     other: list[str] = []
     began = time.monotonic()
