@@ -23,6 +23,7 @@ from flowerbed import (
     revocation,
     rotation,
     runs,
+    sites,
     status,
 )
 from flowerbed.console import Steps
@@ -48,6 +49,7 @@ Name = Annotated[
     str, typer.Argument(metavar="[FED]", envvar=_DEFAULT, help="A folder under inventories/, or a folder's path.")
 ]
 Option = Annotated[str, typer.Option("--federation", "-f", metavar="FED", envvar=_DEFAULT, help="The federation.")]
+SiteName = Annotated[str, typer.Argument(metavar="NAME", help="The site's name.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
@@ -333,6 +335,22 @@ def inventory_check(federation: Name = "lab", as_json: AsJson = False) -> None:
     _print(as_json, {"federation": find(federation).name, "findings": [one.to_json() for one in found]}, people)
     if found:
         raise typer.Exit(UsageError.exit_code)
+
+
+@site_app.command("block")
+def site_block(name: SiteName, federation: Option = "lab", as_json: AsJson = False) -> None:
+    """Refuse a site at the gateway, at once; the others go on, and `flowerbed site unblock` lets it in again."""
+    _print_blocked(sites.block(find(federation), name), f"{name} is blocked", as_json)
+
+
+@site_app.command("unblock")
+def site_unblock(name: SiteName, federation: Option = "lab", as_json: AsJson = False) -> None:
+    """Let a site in again that was blocked."""
+    _print_blocked(sites.unblock(find(federation), name), f"{name} is let in again", as_json)
+
+
+def _print_blocked(names: list[str], said: str, as_json: bool) -> None:
+    _print(as_json, {"blocked": names}, lambda console: console.print(said))
 
 
 def _progress(way: control.Way, as_json: bool) -> Any:

@@ -73,6 +73,11 @@ class Federation:
         return self.path / "data"
 
     @property
+    def blocked_file(self) -> Path:
+        """The names of the sites that the gateway refuses; public."""
+        return self.path / "blocked.json"
+
+    @property
     def lock(self) -> Path:
         """The federation's release, locked by hash."""
         return self.lock_for(DEFAULT_PYTHON)

@@ -106,10 +106,10 @@ EXAMPLES = r"""
 
 RETURN = r"""
 nodes:
-  description: Node id (a text, it exceeds 2^53) and status of each site that is registered.
+  description: Node id (a text, it exceeds 2^53), status and public key of each site that is registered.
   type: dict
   returned: success
-  sample: {"hospital-a": {"node_id": "7774703967109082257", "status": "online"}}
+  sample: {"hospital-a": {"node_id": "7774703967109082257", "status": "online", "public_key": "ecdsa-sha2-nistp384 AA"}}
 registered:
   description: Sites that were registered, or would be in check mode.
   type: list
@@ -702,7 +702,7 @@ def run(params: dict[str, Any], check_mode: bool, home: Path) -> dict[str, Any]:
     result: dict[str, Any] = {
         "changed": outcome.changed,
         "nodes": {
-            name: {"node_id": entry.node_id, "status": registry.status(name)}
+            name: {"node_id": entry.node_id, "status": registry.status(name), "public_key": entry.public_key}
             for name, entry in sorted(registry.record.items())
             if registry.is_registered(name)
         },
