@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from flowerbed import inventory, machines, ssh_options, variables
+from flowerbed import inventory, joining, kit, machines, ssh_options, variables
 from flowerbed.errors import UsageError
 from flowerbed.federation import Federation
 from flowerbed.inventory import HOST_NAME, TEMPLATE_MARKERS
@@ -70,8 +70,10 @@ def examine_files(federation: Federation) -> list[Finding]:
         findings += hosts.findings()
         if federation.platform_file is None:
             findings += _unpinned(federation, hosts)
+    # Sites that join by kit may have variables too.
+    by_kit = {one.site for one in kit.known(federation).values()} | set(joining.approved(federation))
     # A platform's new hosts are in no file yet, and hosts.yml may be no YAML.
-    names = set(hosts.machines) if federation.platform_file is None and hosts.machines else None
+    names = set(hosts.machines) | by_kit if federation.platform_file is None and hosts.machines else None
     findings += _variable_files(federation.path / "group_vars", {"all", *GROUPS})
     findings += _variable_files(federation.path / "host_vars", names)
     return findings

@@ -18,6 +18,8 @@ from flowerbed import (
     control,
     deploy,
     doctor,
+    joining,
+    kit,
     machines,
     release,
     revocation,
@@ -41,6 +43,8 @@ release_app = typer.Typer(help="Releases: Flower and the apps' dependencies, loc
 app.add_typer(release_app, name="release")
 inventory_app = typer.Typer(help="Inventories: what a federation's files say about its machines.", no_args_is_help=True)
 app.add_typer(inventory_app, name="inventory")
+kit_app = typer.Typer(help="Kits: one file by which a hospital joins without a login for you.", no_args_is_help=True)
+app.add_typer(kit_app, name="kit")
 site_app = typer.Typer(help="Sites: who is let in, and who is not.", no_args_is_help=True)
 app.add_typer(site_app, name="site")
 
@@ -353,6 +357,83 @@ def _print_blocked(names: list[str], said: str, as_json: bool) -> None:
     _print(as_json, {"blocked": names}, lambda console: console.print(said))
 
 
+@kit_app.command("build")
+def kit_build(
+    site: Annotated[str, typer.Option(help="The hospital's name in the federation.")],
+    federation: Name = "lab",
+    out: Annotated[Path | None, typer.Option(help="The file to write; <site>.kit here if not given.")] = None,
+    python: Annotated[str, typer.Option(help="The Python of the hospital's machine.")] = DEFAULT_PYTHON,
+    days: Annotated[int, typer.Option(help="For how long the kit can be used.")] = 30,
+    preset: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting, which the hospital may change.")
+    ] = None,
+    settings: Annotated[Path | None, typer.Option(help="A YAML file with such settings.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make the file by which a hospital's own administrator joins."""
+    steps = Steps()
+    given = kit.read_settings(preset or [], settings)
+    with steps.step("kit") as step:
+        made = kit.build(find(federation), site, out=out, python=python, days=days, settings=given, progress=step.now)
+        step.result = f"{made.file}, good until {made.expires[:10]}"
+    _print(as_json, dataclasses.asdict(made), lambda console: _tell_of_kit(console, made))
+
+
+@site_app.command("approve")
+def site_approve(
+    request: Annotated[Path, typer.Argument(metavar="FILE", help="The request that the hospital sent.")],
+    fingerprint: Annotated[str, typer.Option(metavar="SHA256:...", help="As the hospital read it out to you.")],
+    federation: Option = "lab",
+    replace: Annotated[bool, typer.Option("--replace", help="The site's machine is new, and so is its key.")] = False,
+    wait: Annotated[int, typer.Option(help="Seconds to wait until it is online; 0 does not wait.", min=0)] = 120,
+    as_json: AsJson = False,
+) -> None:
+    """Let a hospital in that joined by kit: check its request, register its key, see it online."""
+    steps = Steps()
+    with steps.step("approve") as step:
+        site = joining.approve(find(federation), request, fingerprint, replace=replace, progress=step.now)
+        step.result = f"{site.name} is let in"
+    if wait:
+        with steps.step("online") as step:
+            joining.wait(find(federation), site, wait)
+            step.result = f"{site.name} is online"
+    _print(as_json, dataclasses.asdict(site), lambda console: None)
+
+
+@site_app.command("list")
+def site_list(federation: Name = "lab", as_json: AsJson = False) -> None:
+    """List the sites: those that are reached by SSH, those that joined by kit, and kits that wait for a request."""
+    found = joining.sites(find(federation))
+
+    def people(console: Console) -> None:
+        table = Table(box=None, header_style="dim")
+        for column in ("site", "joined", "since", "key"):
+            table.add_column(column)
+        for one in found:
+            table.add_row(one.name, one.way, one.since, one.fingerprint)
+        console.print(table)
+
+    _print(as_json, {"sites": [dataclasses.asdict(one) for one in found]}, people)
+
+
+def _tell_of_kit(console: Console, made: kit.Kit) -> None:
+    name = Path(made.file).name
+    for line in (
+        f"Send {made.file} to {made.site}. Its administrator runs, as root, on the hospital's machine:",
+        "",
+        f"  sha256sum {name}",
+        f"  tar -xf {name}",
+        f"  cd {made.site}",
+        f"  ./join --ca-fingerprint {made.ca_fingerprint} --data /srv/hospital --check",
+        "",
+        "and the last line again without --check. Tell these two by another way than the file, as on the phone:",
+        "",
+        f"  sum of the file        {made.sha256}",
+        f"  fingerprint of the CA  {made.ca_fingerprint}",
+    ):
+        console.print(line, soft_wrap=True, markup=False)
+
+
 def _progress(way: control.Way, as_json: bool) -> Any:
     """The progress display; nothing at all where the caller wants one JSON document."""
     if as_json:
@@ -384,6 +465,7 @@ def _status_tables(console: Console, known: status.Status) -> None:
         table.add_column(column)
     for host in known.hosts:
         units = "[green]running[/]" if host.healthy else f"[red]{host.problem}[/]"
+        units = "joined by kit" if host.by_kit else units
         node = {"online": "[green]online[/]"}.get(host.node, f"[yellow]{host.node}[/]") if host.role == "site" else ""
         days = f"{host.certificate_days} days" if host.certificate_days is not None else ""
         if host.warning:

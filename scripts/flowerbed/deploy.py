@@ -6,7 +6,7 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flowerbed import check, hosts, inventory, machines, release, revocation, terraform
+from flowerbed import check, hosts, inventory, joining, machines, release, revocation, terraform
 from flowerbed.console import Steps
 from flowerbed.errors import EnvironmentLacks, UsageError
 from flowerbed.federation import DEFAULT_PYTHON, Federation
@@ -76,7 +76,7 @@ def up(
     return Raised(
         federation=federation.name,
         release=next(one.id for one in built if one.target.python == known.coordinator.python),
-        sites=sorted(set(known.sites).difference(out)),
+        sites=sorted({*known.sites, *joining.approved(federation)}.difference(out)),
         machines_changed=machines_changed,
         hosts_changed=outcome.changed,
         seconds=dict(steps.seconds),

@@ -58,6 +58,16 @@ class Federation:
         return self.secrets / "ca" / "trust.crt"
 
     @property
+    def approved_file(self) -> Path:
+        """The sites that joined by kit; public data only."""
+        return self.path / "approved.json"
+
+    @property
+    def revoked_file(self) -> Path:
+        """The public keys that never get in again."""
+        return self.path / "revoked.json"
+
+    @property
     def state(self) -> Path:
         """Terraform's state, known hosts and flwr's configuration; never in git."""
         return self.path / ".state"

@@ -36,17 +36,19 @@ def play(
     check: bool = False,
     limit: list[str] | None = None,
     variables: Mapping[str, Any] | None = None,
+    also: Path | None = None,
     on_step: Callable[[str], None] = lambda step: None,
 ) -> Outcome:
     """Run one of the collection's playbooks on the federation.
 
     `check` changes nothing and reports what would change; `limit` names the hosts, otherwise all; `variables` go before
-    those of the inventory; `on_step` hears each play's and task's name.
+    those of the inventory, and `also` is a second one; `on_step` hears each play's and task's name.
     Raises WorkFailed with one line that names the first host that failed, and UsageError where Ansible
     cannot read the inventory.
     """
     command = [str(Path(sys.executable).with_name("ansible-playbook"))]
     command += ["--inventory", str(federation.hosts_file), str(ANSIBLE / "playbooks" / playbook)]
+    command += ["--inventory", str(also)] if also else []
     command += ["--check", "--diff"] if check else []
     command += ["--limit", ",".join(limit)] if limit else []
     command += ["--extra-vars", json.dumps(dict(variables))] if variables else []

@@ -1,10 +1,9 @@
 """New keys and certificates for a standing federation, the CA's included, without a failed round."""
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
-from flowerbed import hosts, inventory
+from flowerbed import hosts, inventory, joining
 from flowerbed.console import Steps
 from flowerbed.errors import FlowerbedError, UsageError
 from flowerbed.federation import Federation
@@ -61,12 +60,6 @@ def rotate(
     return done
 
 
-def approved(federation: Federation) -> list[str]:
-    """The sites that joined by kit, whom nobody here reaches by SSH."""
-    file = federation.path / "approved.json"
-    return [str(one["name"]) for one in json.loads(file.read_text())] if file.exists() else []
-
-
 def _plays(federation: Federation, what: What, ready: bool) -> list[tuple[str, dict[str, Any]]]:
     """What site.yml is called with, one call after another."""
     held = {"flowerbed_hold": True}
@@ -80,7 +73,7 @@ def _plays(federation: Federation, what: What, ready: bool) -> list[tuple[str, d
         ("new CA", {"authority_rollover": "switch", **certificates}),
         ("old CA out", {"authority_rollover": "finish", **held}),
     ]
-    joined = approved(federation)
+    joined = sorted(joining.approved(federation))
     if joined and not ready:
         if not (federation.secrets / "ca" / "next").exists():
             return [prepare]

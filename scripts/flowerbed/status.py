@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from flowerbed import control, inventory, runs, ssh
+from flowerbed import control, inventory, joining, runs, ssh
 from flowerbed.errors import WorkFailed
 from flowerbed.federation import Federation
 
@@ -33,6 +33,8 @@ class HostStatus:
     problem: str = ""
     warning: str = ""
     """What is no problem yet: a certificate that ends soon."""
+    by_kit: bool = False
+    """The site joined by kit: nobody but its hospital logs in there, so only its node is known."""
 
     @property
     def healthy(self) -> bool:
@@ -78,6 +80,9 @@ def look(federation: Federation) -> Status:
     for shell, answer in zip(shells[1:], found[1:], strict=True):
         node = nodes.get(registered.get(shell.host.name, ""), "unregistered")
         statuses.append(_host_status(shell.host, "site", answer, node))
+    for name in joining.approved(federation):
+        node = nodes.get(registered.get(name, ""), "unregistered")
+        statuses.append(HostStatus(name=name, role="site", address="", node=node, by_kit=True))
     return Status(
         federation=federation.name,
         gateway=str(found[0].get("gateway", "")),

@@ -484,6 +484,29 @@ def sign_request(
     )
 
 
+def sign_code_request(
+    authority: Authority, request: x509.CertificateSigningRequest, days: int, now: datetime | None = None
+) -> Certificate:
+    """A certificate for the request's key that is good for signing code, such as kits, and for nothing else.
+
+    It bears no name of a host, so that it can never be shown by a server. It ends no later than the authority.
+    Raises PkiError when the authority has expired or when the key is no EC key.
+    """
+    check_in_force(authority.certificate, f"'{_label(authority.certificate)}'", now)
+    key, issuer = requested_key(request), authority.certificate
+    identifier = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    begin, end = _validity(days, now)
+    return (
+        _builder(_common_name(_label(request)), issuer.subject, key, begin, min(end, issuer.not_valid_after_utc))
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING]), critical=True)
+        .add_extension(_key_usage(digital_signature=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False)
+        .sign(authority.key, hashes.SHA384())
+    )
+
+
 def make_loopback(
     key: PrivateKey,
     common_name: str,
