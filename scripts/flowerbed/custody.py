@@ -13,7 +13,7 @@ _PUBLIC = {".crt", ".pub"}
 
 
 def protect(federation: Federation) -> list[str]:
-    """Close the folder `secrets/` to everybody else, and keep it and `.state/` out of git; returns the paths that were open.
+    """Close `secrets/` to everybody else, keep it and `.state/` out of git; returns the paths that were open.
 
     Raises UsageError for what is open and cannot be closed, and for a secret that git has already.
     """
