@@ -30,7 +30,7 @@ from flowerbed import (
 )
 from flowerbed.console import Steps
 from flowerbed.errors import EnvironmentLacks, FlowerbedError, UsageError
-from flowerbed.federation import DEFAULT_PYTHON, Federation, find
+from flowerbed.federation import DEFAULT_PYTHON, Federation, every, find
 
 app = typer.Typer(
     name="flowerbed",
@@ -286,9 +286,9 @@ def connect(context: typer.Context, federation: Name = "lab") -> None:
 
 
 @app.command("doctor")
-def doctor_(as_json: AsJson = False) -> None:
-    """Say what this machine lacks for which platform, and the command that mends it."""
-    findings = doctor.examine()
+def doctor_(federation: Name = "", as_json: AsJson = False) -> None:
+    """Say what this machine lacks for which platform, what git should not have, and the command that mends it."""
+    findings = doctor.examine() + doctor.examine_secrets([find(federation)] if federation else every())
 
     def people(console: Console) -> None:
         table = Table(box=None, header_style="dim")

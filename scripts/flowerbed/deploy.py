@@ -6,7 +6,7 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flowerbed import check, hosts, inventory, joining, machines, release, revocation, terraform
+from flowerbed import check, custody, hosts, inventory, joining, machines, release, revocation, terraform
 from flowerbed.console import Steps
 from flowerbed.errors import EnvironmentLacks, UsageError
 from flowerbed.federation import DEFAULT_PYTHON, Federation
@@ -37,6 +37,8 @@ def up(
     `boot_seconds` is how long a new machine in a cloud may take until it can be reached.
     Raises FlowerbedError as each layer does; what was done until then stays, and the same call continues.
     """
+    if not check and (closed := custody.protect(federation)):
+        steps.say(f"{', '.join(closed)} of {federation.name} could be opened by others: closed")
     if federation.platform_file is None:
         _refuse_wrong_files(federation)
         _refuse_closed_ways(inventory.read(federation))

@@ -110,8 +110,13 @@ def find(name_or_path: str | Path) -> Federation:
     path = given if "/" in str(name_or_path) else INVENTORIES / given  # Path itself would drop a leading "./"
     path = path.expanduser().resolve()
     if not path.is_dir():
-        known = ", ".join(sorted(folder.name for folder in INVENTORIES.iterdir() if folder.is_dir()))
+        known = ", ".join(one.name for one in every())
         raise UsageError(f"federation '{name_or_path}' is unknown: {path} does not exist (there are: {known})")
     if not _NAME.fullmatch(path.name):
         raise UsageError(f"federation folder '{path.name}': use lower-case letters, digits and dashes, 32 at most")
     return Federation(path)
+
+
+def every() -> list[Federation]:
+    """The federations under `inventories/`."""
+    return [Federation(folder) for folder in sorted(INVENTORIES.iterdir()) if folder.is_dir()]

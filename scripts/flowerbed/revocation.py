@@ -27,7 +27,7 @@ class Revoked:
 
 def read(federation: Federation) -> list[Revoked]:
     """Every revoked key of the federation, from its `revoked.json`; UsageError when the file is damaged."""
-    file = federation.path / "revoked.json"
+    file = federation.revoked_file
     try:
         return [Revoked(**item) for item in json.loads(file.read_text())] if file.exists() else []
     except (ValueError, TypeError):
@@ -51,7 +51,7 @@ def revoke(federation: Federation, site: str, reason: str, steps: Steps) -> list
             f"{federation.name} has no registered site '{site}': `flowerbed status {federation.name}` lists them"
         )
     content = json.dumps([asdict(one) for one in [*known, *new]], indent=2) + "\n"
-    inventory.replace_file(federation.path / "revoked.json", content)
+    inventory.replace_file(federation.revoked_file, content)
     with steps.step("revoke") as step:
         hosts.play(
             federation, "revoke.yml", variables={"flowerbed_site": site, "flowerbed_reason": reason}, on_step=step.now
