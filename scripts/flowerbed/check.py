@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from flowerbed import inventory, joining, kit, machines, ssh_options, variables
+from flowerbed import custody, inventory, joining, kit, machines, ssh_options, variables
 from flowerbed.errors import UsageError
 from flowerbed.federation import Federation
 from flowerbed.inventory import HOST_NAME, TEMPLATE_MARKERS
@@ -65,7 +65,8 @@ def examine(federation: Federation) -> list[Finding]:
 def examine_files(federation: Federation) -> list[Finding]:
     """Find what is wrong in the files that Ansible reads."""
     hosts = _HostsFile(federation.hosts_file)
-    findings: list[Finding] = []
+    remedy = f"is in git: {custody.remedy(federation)}"
+    findings = [Finding(str(federation.path / secret), 0, "", remedy) for secret in custody.tracked(federation)]
     if federation.hosts_file.exists():
         findings += hosts.findings()
         if federation.platform_file is None:

@@ -12,10 +12,25 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from flowerbed import __version__, check, control, deploy, doctor, joining, kit, machines, release, runs, status
+from flowerbed import (
+    __version__,
+    check,
+    control,
+    deploy,
+    doctor,
+    joining,
+    kit,
+    machines,
+    release,
+    revocation,
+    rotation,
+    runs,
+    sites,
+    status,
+)
 from flowerbed.console import Steps
 from flowerbed.errors import EnvironmentLacks, FlowerbedError, UsageError
-from flowerbed.federation import DEFAULT_PYTHON, Federation, find
+from flowerbed.federation import DEFAULT_PYTHON, Federation, every, find
 
 app = typer.Typer(
     name="flowerbed",
@@ -30,7 +45,7 @@ inventory_app = typer.Typer(help="Inventories: what a federation's files say abo
 app.add_typer(inventory_app, name="inventory")
 kit_app = typer.Typer(help="Kits: one file by which a hospital joins without a login for you.", no_args_is_help=True)
 app.add_typer(kit_app, name="kit")
-site_app = typer.Typer(help="Sites: who belongs to a federation.", no_args_is_help=True)
+site_app = typer.Typer(help="Sites: who is let in, and who is not.", no_args_is_help=True)
 app.add_typer(site_app, name="site")
 
 _DEFAULT = "FLOWERBED_FEDERATION"
@@ -38,6 +53,7 @@ Name = Annotated[
     str, typer.Argument(metavar="[FED]", envvar=_DEFAULT, help="A folder under inventories/, or a folder's path.")
 ]
 Option = Annotated[str, typer.Option("--federation", "-f", metavar="FED", envvar=_DEFAULT, help="The federation.")]
+SiteName = Annotated[str, typer.Argument(metavar="NAME", help="The site's name.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
@@ -111,6 +127,43 @@ def down(federation: Name = "lab", as_json: AsJson = False) -> None:
     _refuse_without_root(find(federation))
     count = deploy.down(find(federation), Steps())
     _print(as_json, {"federation": find(federation).name, "machines": count}, lambda console: None)
+
+
+@app.command()
+def rotate(
+    federation: Name = "lab",
+    keys: Annotated[bool, typer.Option("--keys", help="The sites' node keys, and those of their loopback.")] = False,
+    certificates: Annotated[
+        bool,
+        typer.Option("--certificates", help="The coordinator's keys and certificates, and its SuperExec's secret."),
+    ] = False,
+    ca: Annotated[bool, typer.Option("--ca", help="The CA; hosts trust the old and the new one in between.")] = False,
+    site: Annotated[str, typer.Option(help="With --keys: this site alone.")] = "",
+    wait: Annotated[int, typer.Option(help="Seconds that rounds under way may take.", min=1)] = rotation.WAIT_SECONDS,
+    kits_done: Annotated[
+        bool, typer.Option("--kits-done", help="With --ca: sites that joined by kit have used their new one.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make keys and certificates anew, all of them unless some are named; no round of a run fails."""
+    everything = not (keys or certificates or ca)
+    what = rotation.What(keys or everything, certificates or everything, ca or everything)
+    done = rotation.rotate(
+        find(federation), Steps(), what, site=site, wait=wait, sites_joined_by_kit_are_ready=kits_done
+    )
+    _print(as_json, {"federation": find(federation).name, "changes": done}, lambda console: None)
+
+
+@site_app.command("revoke")
+def site_revoke(
+    site: Annotated[str, typer.Argument(metavar="SITE", help="The site's name.")],
+    federation: Option = "lab",
+    reason: Annotated[str, typer.Option(help="Why; it stands in revoked.json and in the audit trail.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Turn a site away at once; the keys that it ever had are let in by nobody again."""
+    revoked = revocation.revoke(find(federation), site, reason, Steps())
+    _print(as_json, {"revoked": [dataclasses.asdict(one) for one in revoked]}, lambda console: None)
 
 
 @app.command("audit")
@@ -233,9 +286,9 @@ def connect(context: typer.Context, federation: Name = "lab") -> None:
 
 
 @app.command("doctor")
-def doctor_(as_json: AsJson = False) -> None:
-    """Say what this machine lacks for which platform, and the command that mends it."""
-    findings = doctor.examine()
+def doctor_(federation: Name = "", as_json: AsJson = False) -> None:
+    """Say what this machine lacks for which platform, what git should not have, and the command that mends it."""
+    findings = doctor.examine() + doctor.examine_secrets([find(federation)] if federation else every())
 
     def people(console: Console) -> None:
         table = Table(box=None, header_style="dim")
@@ -286,6 +339,22 @@ def inventory_check(federation: Name = "lab", as_json: AsJson = False) -> None:
     _print(as_json, {"federation": find(federation).name, "findings": [one.to_json() for one in found]}, people)
     if found:
         raise typer.Exit(UsageError.exit_code)
+
+
+@site_app.command("block")
+def site_block(name: SiteName, federation: Option = "lab", as_json: AsJson = False) -> None:
+    """Refuse a site at the gateway, at once; the others go on, and `flowerbed site unblock` lets it in again."""
+    _print_blocked(sites.block(find(federation), name), f"{name} is blocked", as_json)
+
+
+@site_app.command("unblock")
+def site_unblock(name: SiteName, federation: Option = "lab", as_json: AsJson = False) -> None:
+    """Let a site in again that was blocked."""
+    _print_blocked(sites.unblock(find(federation), name), f"{name} is let in again", as_json)
+
+
+def _print_blocked(names: list[str], said: str, as_json: bool) -> None:
+    _print(as_json, {"blocked": names}, lambda console: console.print(said))
 
 
 @kit_app.command("build")
@@ -399,6 +468,8 @@ def _status_tables(console: Console, known: status.Status) -> None:
         units = "joined by kit" if host.by_kit else units
         node = {"online": "[green]online[/]"}.get(host.node, f"[yellow]{host.node}[/]") if host.role == "site" else ""
         days = f"{host.certificate_days} days" if host.certificate_days is not None else ""
+        if host.warning:
+            days = f"[{'red' if (host.certificate_days or 0) <= status.ALARM_DAYS else 'yellow'}]{days}[/]"
         table.add_row(host.name, host.role, host.address, units, node, days)
     console.print(table)
     if known.runs:

@@ -68,6 +68,11 @@ def open_way(federation: Federation) -> Iterator[Way]:
         )
 
 
+def sites(federation: Federation) -> dict[str, str]:
+    """The node id of each site that is registered; raises as `open_way` does."""
+    return {name: str(node["node_id"]) for name, node in _facts(coordinator(federation))["nodes"].items()}
+
+
 def run_flwr(way: Way, words: list[str]) -> int:
     """Run a program, usually `flwr`, that finds the federation as its default connection; returns its exit code."""
     with tempfile.TemporaryDirectory(prefix="flowerbed-connect-") as folder:

@@ -6,7 +6,7 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flowerbed import check, hosts, inventory, joining, machines, release, terraform
+from flowerbed import check, custody, hosts, inventory, joining, machines, release, revocation, terraform
 from flowerbed.console import Steps
 from flowerbed.errors import EnvironmentLacks, UsageError
 from flowerbed.federation import DEFAULT_PYTHON, Federation
@@ -37,6 +37,8 @@ def up(
     `boot_seconds` is how long a new machine in a cloud may take until it can be reached.
     Raises FlowerbedError as each layer does; what was done until then stays, and the same call continues.
     """
+    if not check and (closed := custody.protect(federation)):
+        steps.say(f"{', '.join(closed)} of {federation.name} could be opened by others: closed")
     if federation.platform_file is None:
         _refuse_wrong_files(federation)
         _refuse_closed_ways(inventory.read(federation))
@@ -68,10 +70,15 @@ def up(
         touched = sum(1 for count in outcome.changed.values() if count)
         would = "would be " if check else ""
         step.result = f"{touched} of {len(outcome.changed)} {would}changed"
+    out = revocation.turned_away(federation, known.sites)
+    if out:
+        steps.say(
+            f"{', '.join(out)} stays out, its key is revoked: `flowerbed rotate --keys --site` gives it a new one"
+        )
     return Raised(
         federation=federation.name,
         release=next(one.id for one in built if one.target.python == known.coordinator.python),
-        sites=sorted({*known.sites, *joining.approved(federation)}),
+        sites=sorted({*known.sites, *joining.approved(federation)}.difference(out)),
         machines_changed=machines_changed,
         hosts_changed=outcome.changed,
         seconds=dict(steps.seconds),

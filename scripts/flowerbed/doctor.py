@@ -4,10 +4,12 @@ import importlib.util
 import os
 import shutil
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from flowerbed import terraform
+from flowerbed import custody, terraform
+from flowerbed.federation import Federation
 from flowerbed.lab.system import PACKAGE_OF
 from flowerbed.paths import PLATFORMS
 
@@ -48,6 +50,14 @@ def examine() -> list[Finding]:
     findings.append(_finding("lab", "root", os.geteuid() == 0, "run flowerbed with sudo: the lab makes containers"))
     findings += [_program("lab", name, f"apt-get install {package}") for name, package in PACKAGE_OF.items()]
     return findings
+
+
+def examine_secrets(federations: Iterable[Federation]) -> list[Finding]:
+    """Say which federations' secrets git has; changes nothing."""
+    return [
+        _finding("git", f"no secret of {one.name} in git", not custody.tracked(one), custody.remedy(one))
+        for one in federations
+    ]
 
 
 def _finding(platform: str, what: str, ok: bool, remedy: str) -> Finding:

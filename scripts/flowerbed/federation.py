@@ -54,8 +54,8 @@ class Federation:
 
     @property
     def ca_certificate(self) -> Path:
-        """The CA's certificate."""
-        return self.secrets / "ca" / "ca.crt"
+        """The CA's certificate; two of them while the CA is replaced by another."""
+        return self.secrets / "ca" / "trust.crt"
 
     @property
     def approved_file(self) -> Path:
@@ -83,6 +83,11 @@ class Federation:
         return self.path / "data"
 
     @property
+    def blocked_file(self) -> Path:
+        """The names of the sites that the gateway refuses; public."""
+        return self.path / "blocked.json"
+
+    @property
     def lock(self) -> Path:
         """The federation's release, locked by hash."""
         return self.lock_for(DEFAULT_PYTHON)
@@ -105,8 +110,13 @@ def find(name_or_path: str | Path) -> Federation:
     path = given if "/" in str(name_or_path) else INVENTORIES / given  # Path itself would drop a leading "./"
     path = path.expanduser().resolve()
     if not path.is_dir():
-        known = ", ".join(sorted(folder.name for folder in INVENTORIES.iterdir() if folder.is_dir()))
+        known = ", ".join(one.name for one in every())
         raise UsageError(f"federation '{name_or_path}' is unknown: {path} does not exist (there are: {known})")
     if not _NAME.fullmatch(path.name):
         raise UsageError(f"federation folder '{path.name}': use lower-case letters, digits and dashes, 32 at most")
     return Federation(path)
+
+
+def every() -> list[Federation]:
+    """The federations under `inventories/`."""
+    return [Federation(folder) for folder in sorted(INVENTORIES.iterdir()) if folder.is_dir()]

@@ -41,8 +41,8 @@ def play(
 ) -> Outcome:
     """Run one of the collection's playbooks on the federation.
 
-    `check` changes nothing and reports what would change; `on_step` hears each play's and task's name.
-    `variables` go before all others, and `also` is a second inventory.
+    `check` changes nothing and reports what would change; `limit` names the hosts, otherwise all; `variables` go before
+    those of the inventory, and `also` is a second one; `on_step` hears each play's and task's name.
     Raises WorkFailed with one line that names the first host that failed, and UsageError where Ansible
     cannot read the inventory.
     """
@@ -51,7 +51,7 @@ def play(
     command += ["--inventory", str(also)] if also else []
     command += ["--check", "--diff"] if check else []
     command += ["--limit", ",".join(limit)] if limit else []
-    command += ["--extra-vars", json.dumps(variables)] if variables else []
+    command += ["--extra-vars", json.dumps(dict(variables))] if variables else []
     outcome = Outcome()
     other: list[str] = []
     began = time.monotonic()

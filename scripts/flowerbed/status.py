@@ -12,6 +12,8 @@ from flowerbed.federation import Federation
 
 _LATEST_RUNS = 5
 _AT_ONCE = 16
+WARN_DAYS = 30
+ALARM_DAYS = 7
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class HostStatus:
     certificate_days: int | None = None
     """Days until the first certificate on the host expires."""
     problem: str = ""
+    warning: str = ""
+    """What is no problem yet: a certificate that ends soon."""
     by_kit: bool = False
     """The site joined by kit: nobody but its hospital logs in there, so only its node is known."""
 
@@ -110,7 +114,14 @@ def _host_status(host: inventory.Host, role: str, answer: dict[str, Any], node: 
         node=node,
         certificate_days=answer.get("certificate_days"),
         problem=problem,
+        warning=_warning(answer.get("certificate_days")),
     )
+
+
+def _warning(days: int | None) -> str:
+    if days is None or days > WARN_DAYS:
+        return ""
+    return "a certificate " + (f"ends in {days} days" if days > 0 else "has expired")
 
 
 # Runs on a host with its own Python; prints one JSON document.
@@ -118,7 +129,7 @@ _LOOK = r"""
 import json, pathlib, re, subprocess, time
 units = {}
 for path in sorted(pathlib.Path("/etc/systemd/system").glob("flower-*.service")):
-    if "@" not in path.name:
+    if "@" not in path.name and "[Install]" in path.read_text():
         state = subprocess.run(["systemctl", "is-active", path.name], capture_output=True, text=True).stdout.strip()
         units[path.name.removesuffix(".service")] = state
 days = []

@@ -304,8 +304,18 @@ class Coordinator:
     folder: Path
     options: dict[str, Any]
 
-    def nodes(self, *, check: bool = False, options: dict[str, Any] | None = None, **sites: str) -> Result:
-        wanted = [{"name": name, "public_key": key} for name, key in sites.items()]
+    def nodes(
+        self,
+        *,
+        check: bool = False,
+        options: dict[str, Any] | None = None,
+        following: dict[str, str] | None = None,
+        **sites: str,
+    ) -> Result:
+        wanted = [
+            {"name": name, "public_key": key, "next_key": (following or {}).get(name, "")}
+            for name, key in sites.items()
+        ]
         return module.run({**self.options, **(options or {}), "nodes": wanted}, check, self.folder / "operator")
 
     @property
@@ -323,6 +333,7 @@ def coordinator(superlink: SuperLink, registrations: Registrations, tmp_path: Pa
             "root_certificates": str(superlink.ca),
             "insecure": False,
             "purge": True,
+            "revoked": [],
             "record": str(tmp_path / "nodes.json"),
             "database": str(superlink.database),
             "wait": 0,
@@ -423,6 +434,63 @@ def test_a_superlink_that_lost_its_nodes_gets_them_again(coordinator: Coordinato
     )
     assert coordinator.nodes(a=key)["registered"] == ["a"]
     assert not coordinator.nodes(a=key)["changed"]
+
+
+def test_the_next_key_is_registered_beside_the_one_in_use(
+    coordinator: Coordinator, superlink: SuperLink, new_key: Callable[[], str]
+) -> None:
+    key, following = new_key(), new_key()
+    coordinator.nodes(a=key)
+    assert coordinator.nodes(a=key, following={"a": following})["registered"] == ["a (next key)"]
+    assert live(superlink) == 2
+    assert not coordinator.nodes(a=key, following={"a": following})["changed"]
+
+
+def test_the_old_key_stays_registered_until_the_new_one_is_seen_online(
+    coordinator: Coordinator, superlink: SuperLink, new_key: Callable[[], str]
+) -> None:
+    key, following = new_key(), new_key()
+    before = ids(coordinator.nodes(a=key, following={"a": following}))
+    after = coordinator.nodes(a=following)
+    assert after["adopted"] == ["a"]
+    assert ids(after) != before
+    assert after["unregistered"] == []
+    assert live(superlink) == 2
+    assert not coordinator.nodes(a=following)["changed"]
+
+
+def test_a_site_that_left_in_the_middle_of_a_rotation_leaves_no_node(
+    coordinator: Coordinator, superlink: SuperLink, new_key: Callable[[], str]
+) -> None:
+    coordinator.nodes(a=new_key(), following={"a": new_key()})
+    coordinator.nodes()
+    assert live(superlink) == 0
+
+
+def test_a_revoked_key_is_unregistered_and_passed_over(
+    coordinator: Coordinator, superlink: SuperLink, new_key: Callable[[], str]
+) -> None:
+    key, other, announced = new_key(), new_key(), new_key()
+    coordinator.nodes(a=key, b=other, following={"a": announced})
+    revoked = {"revoked": [key, announced]}
+    turned_away = coordinator.nodes(options=revoked, a=key, b=other, following={"a": announced})
+    assert turned_away["revoked"] == ["a"]
+    assert list(turned_away["nodes"]) == ["b"]
+    assert live(superlink) == 1
+    assert not coordinator.nodes(options=revoked, a=key, b=other)["changed"]
+
+
+def test_a_revoked_site_comes_back_with_a_new_key_alone(
+    coordinator: Coordinator, superlink: SuperLink, new_key: Callable[[], str]
+) -> None:
+    key, following = new_key(), new_key()
+    coordinator.nodes(a=key)
+    back = coordinator.nodes(options={"revoked": [key]}, a=key, following={"a": following})
+    assert back["unregistered"] == ["a (revoked key)"]
+    assert coordinator.nodes(options={"revoked": [key]}, a=following)["nodes"].keys() == {"a"}
+    assert live(superlink) == 1
+    # A backup of the old key changes nothing for the new one.
+    assert not coordinator.nodes(options={"revoked": [key]}, a=key)["changed"]
 
 
 def test_waiting_names_the_sites_that_are_not_online(coordinator: Coordinator, new_key: Callable[[], str]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,8 @@ from flowerbed.paths import INVENTORIES, REPOSITORY
 
 SITES = ["hospital-a", "hospital-b", "hospital-c"]
 EXAMPLE = REPOSITORY / "examples" / "breast_cancer"
+SECRETS = {"coordinator": "tracking_token", "hospital-a": "database_password"}
+"""What the apps on a host may read, by its name; the operator keeps it among the federation's secrets."""
 FLOWERBED = str(Path(sys.executable).with_name("flowerbed"))
 
 
@@ -113,10 +116,25 @@ def prepare_data(standing: Standing, sites: list[str]) -> None:
     subprocess.run(command, check=True, capture_output=True)
 
 
+def give_secrets(standing: Standing) -> None:
+    """Let the apps on two of the hosts have a secret."""
+    standing.federation.secrets.mkdir(mode=0o700)
+    variables = standing.federation.path / "host_vars"
+    variables.mkdir()
+    for host, name in SECRETS.items():
+        file = standing.federation.secrets / name
+        file.touch(mode=0o600)
+        file.write_text(secrets.token_urlsafe(24))
+        role = "superlink" if host == "coordinator" else "supernode"
+        lookup = f"{{{{ lookup('ansible.builtin.file', inventory_dir ~ '/secrets/{name}') }}}}"
+        (variables / f"{host}.yml").write_text(f'{role}_secrets: {{{name}: "{lookup}"}}\n')
+
+
 @pytest.fixture(scope="session")
 def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
     """A federation with three hospitals; taken down afterwards, also after a failure."""
     made = make(tmp_path_factory.mktemp("e2e"), "e2e", SITES, "10.79.0.0/16")
+    give_secrets(made)
     try:
         up = made.flowerbed("up", made.path)
         assert up.returncode == 0, up.stdout + up.stderr

@@ -45,7 +45,9 @@ class CallbackModule(CallbackBase):
         self._emit("task", name=task.get_name().strip())
 
     def v2_runner_on_ok(self, result: CallbackTaskResult) -> None:
-        """Report what changed, with its differences where the caller asked for them."""
+        """Report what changed, with its differences where the caller asked for them, and what a module warns of."""
+        for warning in result.result.get("warnings") or []:
+            self._emit("warning", host=result.host.get_name(), message=str(warning))
         if result.result.get("changed"):
             self._emit("changed", host=result.host.get_name(), task=result.task_name, diff=_diff(result.result))
 

@@ -14,7 +14,7 @@ import os
 import re
 import tempfile
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -283,6 +283,100 @@ def save_authority(folder: Path, authority: Authority, passphrase: str) -> None:
     # The key first: a certificate without its key would look like a lost key.
     replace_file(folder / "ca.key", encrypted, 0o600)
     replace_file(folder / "ca.crt", to_pem(authority.certificate).encode(), 0o644)
+
+
+# Replacing the authority ---------------------------------------------------------------------------------
+#
+# A host that trusts one authority alone would refuse the other's certificates, so both are trusted in between:
+#   prepare  the next authority is made in `next/`; hosts trust both (trust.crt holds two certificates)
+#   switch   the next authority takes the place of the old one, whose key is gone, and signs from now on
+#   finish   hosts trust the new authority alone
+# Each step is safe to repeat, also after one that was interrupted.
+
+
+def trusted(folder: Path) -> str:
+    """The certificates that hosts trust, in PEM form, the signing authority's first; raises PkiError."""
+    file = folder / "trust.crt"
+    return _read(file if file.exists() else folder / "ca.crt").decode()
+
+
+def trusts(folder: Path) -> list[Certificate]:
+    """The same as certificates."""
+    try:
+        return x509.load_pem_x509_certificates(trusted(folder).encode())
+    except ValueError:
+        raise PkiError(f"{folder / 'trust.crt'} holds no certificates: remove it and run again") from None
+
+
+def resume(folder: Path) -> None:
+    """Complete a switch that was interrupted between its two files."""
+    key, follower = folder / "ca.key", folder / "next"
+    if (follower / "ca.key").exists() and key.exists() and key.read_bytes() == (follower / "ca.key").read_bytes():
+        replace_file(folder / "ca.crt", _read(follower / "ca.crt"), 0o644)
+        _remove(follower)
+
+
+def keep_trust(folder: Path) -> bool:
+    """Let hosts trust at least the signing authority; returns whether the file had to be written."""
+    signing = read_certificate(_read(folder / "ca.crt"), str(folder / "ca.crt"))
+    if (folder / "trust.crt").exists() and signing in trusts(folder):
+        return False
+    _trust(folder, [signing])
+    return True
+
+
+def prepare(folder: Path, make: Callable[[], Authority], passphrase: str) -> bool:
+    """Make the next authority and let hosts trust both; returns whether there was anything to do."""
+    follower = folder / "next"
+    made = read_authority(follower) is None
+    if made:
+        save_authority(follower, make(), passphrase)
+    both = [read_certificate(_read(one / "ca.crt"), str(one / "ca.crt")) for one in (folder, follower)]
+    if trusts(folder) == both:
+        return made
+    _trust(folder, both)
+    return True
+
+
+def switch(folder: Path, passphrase: str) -> bool:
+    """Let the next authority sign from now on; returns whether there was anything to do.
+
+    Raises PkiError when no authority was prepared.
+    """
+    follower = folder / "next"
+    certificate = read_authority(follower)
+    if certificate is None:
+        if len(trusts(folder)) > 1:
+            return False  # it was done before
+        raise PkiError(f"{follower} does not exist: prepare the next authority first")
+    open_authority(follower, certificate, passphrase)
+    old = read_certificate(_read(folder / "ca.crt"), str(folder / "ca.crt"))
+    _trust(folder, [certificate, old])
+    replace_file(folder / "ca.key", _read(follower / "ca.key"), 0o600)
+    replace_file(folder / "ca.crt", to_pem(certificate).encode(), 0o644)
+    _remove(follower)
+    return True
+
+
+def finish(folder: Path) -> bool:
+    """Let hosts trust the signing authority alone; returns whether there was anything to do."""
+    if (folder / "next").exists():
+        raise PkiError(f"{folder / 'next'} holds an authority that does not sign yet: switch to it first")
+    signing = read_certificate(_read(folder / "ca.crt"), str(folder / "ca.crt"))
+    if trusts(folder) == [signing]:
+        return False
+    _trust(folder, [signing])
+    return True
+
+
+def _trust(folder: Path, certificates: list[Certificate]) -> None:
+    replace_file(folder / "trust.crt", "".join(map(to_pem, certificates)).encode(), 0o644)
+
+
+def _remove(folder: Path) -> None:
+    for name in ("ca.key", "ca.crt"):
+        (folder / name).unlink(missing_ok=True)
+    folder.rmdir()
 
 
 # Hosts ---------------------------------------------------------------------------------------------------

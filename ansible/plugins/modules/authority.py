@@ -44,6 +44,14 @@ options:
     description: Days for which a new authority is valid.
     type: int
     default: 3650
+  rollover:
+    description:
+      - A step of replacing the authority by a new one while both are trusted.
+      - V(prepare) makes the next one and lets hosts trust both, V(switch) lets it sign, V(finish) ends the trust in the
+        old one. Between two steps the hosts must have taken C(trust.crt), which holds the certificates to trust.
+    type: str
+    choices: ["", prepare, switch, finish]
+    default: ""
 attributes:
   check_mode:
     support: full
@@ -132,6 +140,22 @@ def tighten(folder: Path, check_mode: bool) -> list[str]:
     return changed
 
 
+def roll(module: AnsibleModule, folder: Path, wanted: pki.Permitted) -> list[str]:
+    """Keep trust.crt, and take the step of a rollover that was asked for; returns what was done."""
+    params = module.params
+    step, passphrase = params["rollover"], params["passphrase"]
+    done = ["trust.crt written"] if pki.keep_trust(folder) else []
+    if step == "prepare" and pki.prepare(
+        folder, lambda: pki.make_authority(params["common_name"], wanted, params["days"]), passphrase
+    ):
+        done.append("the next authority made, both trusted")
+    if step == "switch" and pki.switch(folder, passphrase):
+        done.append("the next authority signs")
+    if step == "finish" and pki.finish(folder):
+        done.append("the old authority trusted no more")
+    return done
+
+
 def warn(module: AnsibleModule, folder: Path, certificate: pki.Certificate, wanted: pki.Permitted) -> None:
     """Say what is no error yet."""
     more = pki.permitted_by(certificate).without(wanted)
@@ -149,11 +173,16 @@ def keep(module: AnsibleModule) -> dict[str, object]:
     """Make the authority when there is none, else check it; returns the module's result."""
     folder, passphrase = Path(module.params["path"]), module.params["passphrase"]
     wanted = pki.permitted(module.params["permitted_dns"], module.params["permitted_ip"])
+    if not module.check_mode:
+        pki.resume(folder)
     certificate = pki.read_authority(folder)
     if certificate is not None:
         check(folder, certificate, passphrase, wanted)
         warn(module, folder, certificate, wanted)
         changed = tighten(folder, module.check_mode)
+        if not module.check_mode:
+            changed += roll(module, folder, wanted)
+            certificate = pki.read_authority(folder) or certificate
         return {"changed": bool(changed), "diff": {"prepared": "\n".join(changed)}, **describe(certificate)}
     made = pki.make_authority(module.params["common_name"], wanted, module.params["days"])
     diff = {
@@ -172,6 +201,7 @@ def keep(module: AnsibleModule) -> dict[str, object]:
         }
     try:
         pki.save_authority(folder, made, passphrase)
+        pki.keep_trust(folder)
     except OSError as error:
         raise pki.PkiError(f"{folder} cannot be written ({error.strerror}): correct path") from None
     return {"changed": True, "diff": diff, **describe(made.certificate)}
@@ -200,6 +230,7 @@ def main() -> None:
             "permitted_dns": texts,
             "permitted_ip": texts,
             "days": {"type": "int", "default": 3650},
+            "rollover": {"type": "str", "choices": ["", "prepare", "switch", "finish"], "default": ""},
         },
         supports_check_mode=True,
     )

@@ -91,7 +91,9 @@ certificate:
   type: str
   returned: success
 ca:
-  description: The authority's certificate in PEM form; empty in check mode before there is one.
+  description:
+    - The certificates that hosts trust, in PEM form. There are two while an authority is replaced by another.
+    - Empty in check mode before there is an authority.
   type: str
   returned: success
 reasons:
@@ -160,7 +162,7 @@ def run(module: AnsibleModule) -> dict[str, object]:
         "changed": bool(reasons),
         "reasons": reasons,
         "certificate": pki.to_pem(certificate) if certificate else "",
-        "ca": pki.to_pem(authority) if authority else "",
+        "ca": pki.trusted(folder) if authority else "",
         "not_after": pki.not_after(certificate) if certificate else "",
         "days_left": pki.days_left(certificate) if certificate else 0,
         "fingerprint": pki.fingerprint(certificate) if certificate else "",

@@ -60,6 +60,10 @@ options:
       - Its one user is given the file itself as root, so an early end adds an outage and no safety.
     type: int
     default: 3650
+  renew:
+    description: Make a new key although there is one; every certificate of the old one has to be made again.
+    type: bool
+    default: false
   renew_before:
     description: Days before its end at which a self-signed certificate is renewed.
     type: int
@@ -157,8 +161,8 @@ class Request:
     def key(self) -> pki.PrivateKey | None:
         """The key, made if it is missing; None when check mode leaves it missing."""
         path = Path(self.params["key_path"])
-        if not path.exists():
-            self.reasons.append(f"{path}: missing")
+        if self.params["renew"] or not path.exists():
+            self.reasons.append(f"{path}: to be renewed" if path.exists() else f"{path}: missing")
             if self.module.check_mode:
                 return None
             path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -235,6 +239,7 @@ def main() -> None:
             "certificate_path": {"type": "path"},
             "self_signed_path": {"type": "path"},
             "days": {"type": "int", "default": 3650},
+            "renew": {"type": "bool", "default": False},
             "renew_before": {"type": "int", "default": 30},
         },
         supports_check_mode=True,

@@ -64,6 +64,10 @@ options:
         description: How many random bytes.
         type: int
         default: 32
+      renew:
+        description: Make new bytes although there are some.
+        type: bool
+        default: false
   files:
     description: Files with their full content.
     type: list
@@ -88,6 +92,10 @@ options:
         default: "0644"
       sensitive:
         description: Keep the content out of the diff.
+        type: bool
+        default: false
+      once:
+        description: Write the file only where it is missing; from then on somebody else keeps it.
         type: bool
         default: false
       validate:
@@ -185,18 +193,20 @@ class Layout:
                 folder.mkdir(parents=True, mode=0o755)
         self._permissions(folder, owner, mode)
 
-    def secret(self, path: str, length: int) -> None:
-        """Make the file of random bytes when it is missing."""
+    def secret(self, path: str, length: int, renew: bool) -> None:
+        """Make the file of random bytes when it is missing or to be renewed."""
         file = Path(path)
-        if not file.exists():
-            self._note(path, "absent", "random bytes made on the host")
+        if renew or not file.exists():
+            self._note(path, "other bytes" if file.exists() else "absent", "random bytes made on the host")
             if not self.module.check_mode:
                 self._replace(file, secrets.token_bytes(length), "root", "0600")
         self._permissions(file, "root", "0600")
 
     def file(self, item: dict[str, Any]) -> None:
-        """Write the file when its content differs."""
+        """Write the file when its content differs, or only when there is none."""
         file = Path(item["path"])
+        if item["once"] and file.exists():
+            return
         content = item["content"].encode()
         before = file.read_bytes() if file.is_file() else None
         if before != content:
@@ -318,7 +328,11 @@ def main() -> None:
                 "elements": "dict",
                 "default": [],
                 "no_log": False,
-                "options": {"path": path, "bytes": {"type": "int", "default": 32}},
+                "options": {
+                    "path": path,
+                    "bytes": {"type": "int", "default": 32},
+                    "renew": {"type": "bool", "default": False},
+                },
             },
             "files": _dicts(
                 path=path,
@@ -326,6 +340,7 @@ def main() -> None:
                 owner=owner,
                 mode={"type": "str", "default": "0644"},
                 sensitive={"type": "bool", "default": False},
+                once={"type": "bool", "default": False},
                 validate={"type": "str"},
             ),
             "absent": {"type": "list", "elements": "path", "default": []},
@@ -338,7 +353,7 @@ def main() -> None:
     for directory in module.params["directories"]:
         layout.directory(directory["path"], directory["owner"], directory["mode"])
     for secret in module.params["secrets"]:
-        layout.secret(secret["path"], secret["bytes"])
+        layout.secret(secret["path"], secret["bytes"], secret["renew"])
     for file in module.params["files"]:
         layout.file(file)
     for gone in module.params["absent"]:

@@ -11,6 +11,8 @@ version_added: "0.1.0"
 description:
   - Makes an ECDSA P-384 key in OpenSSH form, the only kind that Flower accepts, when it is missing.
   - The private key never leaves the host; the public key and its fingerprint are returned.
+  - A key is replaced in two calls, with time between them to register the next one. O(next) makes it beside the key
+    in use, O(take_next) puts it in the key's place.
 requirements:
   - cryptography, which every release carries
 options:
@@ -18,6 +20,14 @@ options:
     description: The private key's path; owned by root with mode 0600. The public key stands beside it.
     type: path
     required: true
+  next:
+    description: Make the key that follows, beside the one in use; there is only ever one.
+    type: bool
+    default: false
+  take_next:
+    description: Put the next key, if there is one, in the place of the one in use, which is then gone.
+    type: bool
+    default: false
 attributes:
   check_mode:
     support: full
@@ -37,6 +47,10 @@ EXAMPLES = r"""
 RETURN = r"""
 public_key:
   description: The public key as one OpenSSH line.
+  type: str
+  returned: always
+next_public_key:
+  description: The public key of the next key as one OpenSSH line; empty without one.
   type: str
   returned: always
 fingerprint:
@@ -95,29 +109,54 @@ def fingerprint(line: str) -> str:
 
 
 def main() -> None:
-    """Make the key when it is missing and return its public part."""
-    module = AnsibleModule(argument_spec={"path": {"type": "path", "required": True}}, supports_check_mode=True)
+    """Make what is missing, put the next key in place where asked to, and return the public parts."""
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "path", "required": True},
+            "next": {"type": "bool", "default": False},
+            "take_next": {"type": "bool", "default": False},
+        },
+        supports_check_mode=True,
+    )
     if not HAS_CRYPTOGRAPHY:
         module.fail_json(msg=missing_required_lib("cryptography"))
     path = Path(module.params["path"])
-    made = not path.exists()
-    if made and module.check_mode:
-        module.exit_json(changed=True, public_key="", fingerprint="")
-    if made:
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        make_key(path)
-    try:
-        line = public_line(path)
-    except ValueError as error:
-        module.fail_json(msg=f"{path} is no ECDSA key in OpenSSH form ({error}): move it away, a new one will be made")
+    follower = path.with_name(f"{path.name}.next")
+    changed = _make_missing(module, path)
+    if not path.exists():
+        module.exit_json(changed=True, public_key="", next_public_key="", fingerprint="")
+    if module.params["next"]:
+        changed = _make_missing(module, follower) or changed
+    if module.params["take_next"] and follower.exists():
+        changed = True
+        if not module.check_mode:
+            follower.replace(path)
+    line, next_line = _read(module, path), _read(module, follower) if follower.exists() else ""
     public = path.with_name(f"{path.name}.pub")
-    tightened = _tighten(module, path)
     if not public.exists() or public.read_text() != f"{line}\n":
-        made = True
+        changed = True
         if not module.check_mode:
             public.write_text(f"{line}\n")
             public.chmod(0o644)
-    module.exit_json(changed=made or tightened, public_key=line, fingerprint=fingerprint(line))
+    module.exit_json(changed=changed, public_key=line, next_public_key=next_line, fingerprint=fingerprint(line))
+
+
+def _make_missing(module: AnsibleModule, path: Path) -> bool:
+    """Make the key if there is none, and keep it closed; returns whether anything was to be done."""
+    if path.exists():
+        return _tighten(module, path)
+    if not module.check_mode:
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        make_key(path)
+    return True
+
+
+def _read(module: AnsibleModule, path: Path) -> str:
+    try:
+        return public_line(path)
+    except ValueError as error:
+        module.fail_json(msg=f"{path} is no ECDSA key in OpenSSH form ({error}): move it away, a new one will be made")
+        raise  # for type checkers: fail_json does not return
 
 
 def _tighten(module: AnsibleModule, path: Path) -> bool:

@@ -16,6 +16,8 @@ description:
   - Flower lists node ids without names, so the module keeps a record of which site has which node id.
   - Flower never takes a public key again that was unregistered once. The module therefore unregisters a node only
     when its site left or has a new key, and never for a site whose key is not known at the moment.
+  - A site that announces its next key has two registered nodes until it uses that key; the old one is unregistered
+    when the new one is online, so that there is no moment without a key that works.
 requirements:
   - flwr and cryptography, which every release carries
 options:
@@ -35,6 +37,16 @@ options:
           - Empty for a site that belongs to the federation and was not reached; its registration stays as it is.
         type: str
         default: ""
+      next_key:
+        description: The key that the site will use next, as one OpenSSH line; it is registered beside the other.
+        type: str
+        default: ""
+  revoked:
+    description:
+      - Public keys that are never let in again, as OpenSSH lines; a site that has one is unregistered and passed over.
+    type: list
+    elements: str
+    default: []
   superlink:
     description: Address of the SuperLink, host and port.
     type: str
@@ -94,10 +106,10 @@ EXAMPLES = r"""
 
 RETURN = r"""
 nodes:
-  description: Node id (a text, it exceeds 2^53) and status of each site that is registered.
+  description: Node id (a text, it exceeds 2^53), status and public key of each site that is registered.
   type: dict
   returned: success
-  sample: {"hospital-a": {"node_id": "7774703967109082257", "status": "online"}}
+  sample: {"hospital-a": {"node_id": "7774703967109082257", "status": "online", "public_key": "ecdsa-sha2-nistp384 AA"}}
 registered:
   description: Sites that were registered, or would be in check mode.
   type: list
@@ -110,6 +122,11 @@ adopted:
   returned: success
 unregistered:
   description: Sites, or node ids that no site has, that were unregistered, or would be in check mode.
+  type: list
+  elements: str
+  returned: success
+revoked:
+  description: Sites that were passed over since their key is revoked.
   type: list
   elements: str
   returned: success
@@ -133,7 +150,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import entry_points
@@ -152,6 +169,7 @@ _GONE = ("unregistered", "deleted")
 _UNREACHABLE = "Connection to the SuperLink is unavailable"
 _KEY_IN_USE = "[code: 23]"
 _NODE_NOT_FOUND = "[code: 24]"
+_ONCE_UNREGISTERED = "was unregistered once, and a SuperLink never takes such a key again"
 _SQLITE_SIGN = 1 << 63  # SQLite's integers are signed, node ids are not
 
 
@@ -170,6 +188,8 @@ class Site:
     name: str
     key: str
     pem: bytes
+    follower: Site | None = None
+    """The same site with its next key, where it has announced one."""
 
 
 @dataclass
@@ -179,6 +199,8 @@ class Entry:
     node_id: str
     public_key: str
     registered_at: str
+    others: list[Entry] = field(default_factory=list)
+    """Nodes of the same site with its next key, or with the one before until the new one is seen online."""
 
 
 @dataclass
@@ -189,6 +211,7 @@ class Outcome:
     adopted: list[str] = field(default_factory=list)
     unregistered: list[str] = field(default_factory=list)
     pending: list[str] = field(default_factory=list)
+    revoked: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
 
     @property
@@ -202,7 +225,7 @@ class Outcome:
 
 def read_sites(items: list[dict[str, str]]) -> list[Site]:
     """The sites of the federation; raises NodesError for a key that no SuperLink takes, or that two sites have."""
-    sites = [read_site(item["name"], item["public_key"].strip()) for item in items]
+    sites = [read_site(item["name"], item["public_key"].strip(), item.get("next_key", "").strip()) for item in items]
     seen: dict[str, str] = {}
     names: set[str] = set()
     for site in sites:
@@ -218,7 +241,7 @@ def read_sites(items: list[dict[str, str]]) -> list[Site]:
     return sites
 
 
-def read_site(name: str, line: str) -> Site:
+def read_site(name: str, line: str, next_line: str = "") -> Site:
     """One site; raises NodesError when its key is none that Flower takes."""
     if not line:
         return Site(name, "", b"")
@@ -232,7 +255,7 @@ def read_site(name: str, line: str) -> Site:
             "make it with node_key, or with `ssh-keygen -t ecdsa -b 384`"
         )
     pem = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    return Site(name, " ".join(line.split()[:2]), pem)
+    return Site(name, " ".join(line.split()[:2]), pem, read_site(name, next_line) if next_line else None)
 
 
 def read_record(path: Path) -> dict[str, Entry]:
@@ -241,20 +264,22 @@ def read_record(path: Path) -> dict[str, Entry]:
         return {}
     try:
         document = json.loads(path.read_text())
-        return {
-            name: Entry(str(item["node_id"]), item["public_key"], item["registered_at"])
-            for name, item in document.items()
-        }
+        return {name: _entry(item) for name, item in document.items()}
     except (ValueError, KeyError, TypeError, AttributeError):
         raise NodesError(
             f"{path} is damaged: move it away and run again, it is made anew from the SuperLink's database"
         ) from None
 
 
+def _entry(item: dict[str, Any]) -> Entry:
+    others = [_entry(other) for other in item.get("others", [])]
+    return Entry(str(item["node_id"]), item["public_key"], item["registered_at"], others)
+
+
 def write_record(path: Path, record: dict[str, Entry]) -> None:
     """Write the record as a whole; it holds nothing secret and other programs read it."""
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    document = {name: vars(entry) for name, entry in sorted(record.items())}
+    document = {name: asdict(entry) for name, entry in sorted(record.items())}
     pki.replace_file(path, (json.dumps(document, indent=2) + "\n").encode(), 0o644)
 
 
@@ -427,11 +452,15 @@ class Registry:
         self.path = Path(params["record"])
         self.record = read_record(self.path)
         self.listed: dict[str, dict[str, str]] = {}
-        self.node_of_key = {entry.public_key: entry.node_id for entry in self.record.values()}
+        self.node_of_key = {one.public_key: one.node_id for one in self._recorded()}
         self.wanted_keys: set[str] = set()
         self.outcome = Outcome()
         # Ids may only be called unknown while every site's own id could be found out.
         self.unknown_is_certain = True
+
+    def _recorded(self) -> list[Entry]:
+        """Every node that the record knows, whichever of its site's keys it has."""
+        return [one for entry in self.record.values() for one in (entry, *entry.others)]
 
     def look(self) -> None:
         """Ask the SuperLink which nodes are registered."""
@@ -444,15 +473,72 @@ class Registry:
 
     def keep(self, sites: list[Site]) -> None:
         """Register, adopt and unregister as needed; what fails for one site does not stop the others."""
-        self.wanted_keys = {site.key for site in sites}
+        sites = self._without_revoked(sites)
+        self.wanted_keys = {one.key for site in sites for one in (site, site.follower) if one}
         for site in sites:
             if not site.key:
                 self._keep_unreached(site)
-            elif not (self.is_registered(site.name) and self.record[site.name].public_key == site.key):
+                continue
+            self._use_next(site)
+            if not (self.is_registered(site.name) and self.record[site.name].public_key == site.key):
                 self._take(site)
+            if site.follower:
+                self._announce(site.follower)
+        self.drop_replaced()
         self._forget_gone(sites)
         if self.params["purge"]:
             self._purge(sites)
+
+    def _without_revoked(self, sites: list[Site]) -> list[Site]:
+        """Unregister what has a revoked key, and return the other sites."""
+        revoked = {" ".join(line.split()[:2]) for line in self.params["revoked"]}
+        for name, entry in list(self.record.items()):
+            for other in [other for other in entry.others if other.public_key in revoked]:
+                self._unregister(other.node_id, f"{name} (revoked key)")
+                self._note(None, name, replace(entry, others=[one for one in entry.others if one is not other]))
+        for name in [name for name, entry in self.record.items() if entry.public_key in revoked]:
+            entry = self.record[name]
+            if entry.node_id in self.listed:
+                self._unregister(entry.node_id, f"{name} (revoked key)")
+            # A next key that is not revoked itself is the way back in.
+            self._note(None, name, entry.others[0] if entry.others else None)
+        self.outcome.revoked = [site.name for site in sites if site.key in revoked]
+        kept = [site.follower if site.key in revoked and site.follower else site for site in sites]
+        return [site for site in kept if site.key not in revoked]
+
+    def _use_next(self, site: Site) -> None:
+        """The site uses the key that it had announced: its node is the site's from now on."""
+        entry = self.record.get(site.name)
+        if entry is None or entry.public_key == site.key:
+            return
+        for other in [one for one in entry.others if one.public_key == site.key and one.node_id in self.listed]:
+            left = [one for one in entry.others if one is not other]
+            old = replace(entry, others=[])
+            self._note(self.outcome.adopted, site.name, replace(other, others=[old, *left]))
+
+    def _announce(self, follower: Site) -> None:
+        """Register the site's next key beside the one in use."""
+        entry = self.record.get(follower.name)
+        if entry is None or any(one.public_key == follower.key for one in entry.others):
+            return
+        found = self._look_up(follower)
+        if found is not None and not found[1]:
+            self._refuse(follower, _ONCE_UNREGISTERED, "node_key.next")
+            return
+        node_id = found[0] if found else "" if self.check_mode else self.flwr.register(follower)
+        self.listed.setdefault(node_id, {"status": "registered"})
+        other = Entry(node_id, follower.key, _now())
+        self._note(self.outcome.registered, follower.name, replace(entry, others=[*entry.others, other]), " (next key)")
+
+    def drop_replaced(self) -> None:
+        """Unregister a site's former node as soon as the new one is seen online."""
+        for name, entry in list(self.record.items()):
+            former = [one for one in entry.others if one.public_key not in self.wanted_keys]
+            if former and self.status(name) == "online":
+                for one in former:
+                    if one.node_id in self.listed:
+                        self._unregister(one.node_id, f"{name} (old key)")
+                self._note(None, name, replace(entry, others=[one for one in entry.others if one not in former]))
 
     def _keep_unreached(self, site: Site) -> None:
         if not self.is_registered(site.name):
@@ -467,7 +553,7 @@ class Registry:
         if found is not None and found[0] in self.listed:
             self._adopt(site, found[0])
         elif found is not None and not found[1]:
-            self._refuse(site, "was unregistered once, and a SuperLink never takes such a key again")
+            self._refuse(site, _ONCE_UNREGISTERED)
         else:
             self._register(site)
 
@@ -501,27 +587,32 @@ class Registry:
                 )
                 return
             self.listed[node_id] = {"status": "registered"}
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        self._note(self.outcome.registered, site.name, Entry(node_id, site.key, now))
+        self._note(self.outcome.registered, site.name, Entry(node_id, site.key, _now()))
 
-    def _refuse(self, site: Site, why: str) -> None:
+    def _refuse(self, site: Site, why: str, file: str = "node_key") -> None:
         self.outcome.refused.append(
-            f"the key of '{site.name}' {why}: move /etc/flower/supernode/node_key away on that host and run "
+            f"the key of '{site.name}' {why}: move /etc/flower/supernode/{file} away on that host and run "
             "again, a new key is made"
         )
 
+    def _named(self, sites: list[Site]) -> set[str]:
+        """The federation's sites, those included that show a revoked key and may still have a good one."""
+        return {site.name for site in sites}.union(self.outcome.revoked)
+
     def _forget_gone(self, sites: list[Site]) -> None:
-        wanted = {site.name for site in sites}
+        wanted = self._named(sites)
         gone = [name for name in self.record if name not in wanted and not self.is_registered(name)]
         for name in gone:
             self._note(self.outcome.unregistered, name, None)
 
     def _purge(self, sites: list[Site]) -> None:
-        wanted = {site.name for site in sites}
+        wanted = self._named(sites)
         for name in [name for name in self.record if name not in wanted]:
-            self._unregister(self.record[name].node_id, name)
+            for one in (self.record[name], *self.record[name].others):
+                if one.node_id in self.listed:
+                    self._unregister(one.node_id, name)
             self._note(None, name, None)
-        known = {entry.node_id for entry in self.record.values()}
+        known = {one.node_id for one in self._recorded()}
         for node_id in [node_id for node_id in self.listed if node_id not in known]:
             if self.unknown_is_certain:
                 self._unregister(node_id, f"node {node_id}")
@@ -532,10 +623,10 @@ class Registry:
         self.listed.pop(node_id, None)
         self.outcome.unregistered.append(label)
 
-    def _note(self, where: list[str] | None, name: str, entry: Entry | None) -> None:
+    def _note(self, where: list[str] | None, name: str, entry: Entry | None, label: str = "") -> None:
         """Write the record after every step: an interrupted call leaves no node without a name."""
         if where is not None:
-            where.append(name)
+            where.append(f"{name}{label}")
         if entry is None:
             self.record.pop(name, None)
         else:
@@ -566,9 +657,18 @@ class Registry:
             for name, entry in self.record.items()
             if entry.node_id in self.listed or not entry.node_id
         ]
-        known = {entry.node_id for entry in self.record.values()}
+        lines += [
+            f"{name} {fingerprint(other.public_key)} (beside)"
+            for name, entry in self.record.items()
+            for other in entry.others
+        ]
+        known = {one.node_id for one in self._recorded()}
         lines += [f"node {node_id}, of no known site" for node_id in self.listed if node_id not in known]
         return "".join(f"{line}\n" for line in sorted(lines))
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def fingerprint(line: str) -> str:
@@ -591,7 +691,9 @@ def run(params: dict[str, Any], check_mode: bool, home: Path) -> dict[str, Any]:
         if registry.outcome.refused:
             raise NodesError("; ".join(registry.outcome.refused))
         if params["wait"] and not check_mode:
-            registry.wait([site.name for site in sites if site.key], params["wait"])
+            passed = registry.outcome.revoked
+            registry.wait([site.name for site in sites if site.key and site.name not in passed], params["wait"])
+            registry.drop_replaced()
     except Refused as error:
         if _UNREACHABLE in str(error):
             raise NodesError(why_unreachable(params["superlink"], certificates)) from None
@@ -600,7 +702,7 @@ def run(params: dict[str, Any], check_mode: bool, home: Path) -> dict[str, Any]:
     result: dict[str, Any] = {
         "changed": outcome.changed,
         "nodes": {
-            name: {"node_id": entry.node_id, "status": registry.status(name)}
+            name: {"node_id": entry.node_id, "status": registry.status(name), "public_key": entry.public_key}
             for name, entry in sorted(registry.record.items())
             if registry.is_registered(name)
         },
@@ -608,6 +710,7 @@ def run(params: dict[str, Any], check_mode: bool, home: Path) -> dict[str, Any]:
         "adopted": outcome.adopted,
         "unregistered": outcome.unregistered,
         "pending": outcome.pending,
+        "revoked": outcome.revoked,
     }
     if outcome.changed:
         header = f"nodes of {params['superlink']}"
@@ -631,8 +734,10 @@ def main() -> None:
                 "options": {
                     "name": {"type": "str", "required": True},
                     "public_key": {"type": "str", "default": "", "no_log": False},
+                    "next_key": {"type": "str", "default": "", "no_log": False},
                 },
             },
+            "revoked": {"type": "list", "elements": "str", "default": []},
             "superlink": {"type": "str", "default": "127.0.0.1:8000"},
             "root_certificates": {"type": "path"},
             "insecure": {"type": "bool", "default": False},

@@ -83,6 +83,12 @@ options:
         description: The variable that names it.
         type: str
         required: true
+  limits:
+    description:
+      - The most memory of the unit that runs apps, as systemd writes it (V(8G), V(80%)).
+      - The module then tries whether this host enforces such limits, with a unit that breaks them, and warns where not.
+    type: str
+    default: ""
   resolve:
     description: A name that the host must be able to resolve, or an address; its addresses are returned.
     type: str
@@ -121,6 +127,17 @@ addresses:
   elements: str
   returned: always
   sample: ["203.0.113.7"]
+unenforced:
+  description: The limits of units that have no effect on this host; empty where I(limits) is.
+  type: list
+  elements: str
+  returned: always
+  sample: [MemoryMax, TasksMax, CPUQuota]
+limit_bytes:
+  description: I(limits) in bytes.
+  type: int
+  returned: always
+  sample: 8589934592
 """
 
 import grp
@@ -139,6 +156,30 @@ from ansible.module_utils.basic import AnsibleModule
 _PYTHON = (3, 11)
 _SYSTEMD = 252
 _CONNECT_SECONDS = 5
+_LIMITS = ("CPUQuota", "TasksMax", "MemoryMax")
+# Breaks one limit after the other and says which did not stop it; memory comes last, since it ends the program.
+_BREAK_LIMITS = r"""
+import pathlib, threading, time
+print("ran", flush=True)
+while time.process_time() < 0.1:
+    pass
+group = next((line[3:] for line in pathlib.Path("/proc/self/cgroup").read_text().split() if line[:3] == "0::"), "")
+stat = pathlib.Path("/sys/fs/cgroup" + group, "cpu.stat")
+counted = stat.read_text().split() if stat.exists() else []
+throttled = "nr_throttled" in counted and int(counted[counted.index("nr_throttled") + 1])
+print("" if throttled else "CPUQuota", flush=True)
+ended = threading.Event()
+try:
+    for _ in range(16):
+        threading.Thread(target=ended.wait).start()
+    print("TasksMax", flush=True)
+except RuntimeError:
+    pass
+ended.set()
+memory = b"x" * (128 << 20)
+print("MemoryMax", flush=True)
+"""
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _PROGRAM_FOLDERS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -242,6 +283,29 @@ def connection_problems(targets: list[dict[str, Any]]) -> list[str]:
     return problems
 
 
+def unenforced() -> list[str]:
+    """The limits that a unit can break on this host, tried by one; all of them where none can be tried."""
+    settings = ("CPUQuota=20%", "TasksMax=8", "MemoryMax=64M", "MemorySwapMax=0")
+    command = ["systemd-run", "--quiet", "--wait", "--pipe", "--collect"]
+    command += [word for setting in settings for word in ("--property", setting)]
+    done = subprocess.run(
+        [*command, sys.executable, "-I", "-S", "-c", _BREAK_LIMITS], capture_output=True, text=True, check=False
+    )
+    said = done.stdout.split()
+    return [limit for limit in _LIMITS if limit in said or "ran" not in said]
+
+
+def in_bytes(limit: str) -> int:
+    """A limit of memory as systemd writes it, in bytes; 0 for what is none."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT%]?)", limit)
+    if not found:
+        return 0
+    number = float(found[1])
+    if found[2] == "%":
+        return int(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * number / 100)
+    return int(number * _UNITS[found[2]])
+
+
 def _held_by(port: int, unit: str) -> bool:
     """Whether one of the unit's own processes listens on the port."""
     command = ["ss", "--listening", "--tcp", "--numeric", "--processes", "--no-header", f"sport = :{port}"]
@@ -315,6 +379,7 @@ def main() -> None:
                 },
             },
             "resolve": {"type": "str", "default": ""},
+            "limits": {"type": "str", "default": ""},
             "folders": {
                 "type": "list",
                 "elements": "dict",
@@ -346,7 +411,19 @@ def main() -> None:
     missing = {
         package for program, package in wanted["programs"].items() if not shutil.which(program, path=_PROGRAM_FOLDERS)
     }
-    module.exit_json(changed=False, packages=sorted(missing), addresses=addresses)
+    broken = unenforced() if wanted["limits"] else []
+    if broken:
+        module.warn(
+            f"this host does not enforce {', '.join(broken)}: an app can use up what the machine has. "
+            "Give it cgroup controllers, or a machine of its own"
+        )
+    module.exit_json(
+        changed=False,
+        packages=sorted(missing),
+        addresses=addresses,
+        unenforced=broken,
+        limit_bytes=in_bytes(wanted["limits"]),
+    )
 
 
 if __name__ == "__main__":

@@ -33,6 +33,11 @@ options:
         description: The unit takes changed files by a reload.
         type: bool
         default: false
+      reloads:
+        description: Files that the unit takes by a reload, while those in I(reads) and its own need a restart.
+        type: list
+        elements: path
+        default: []
       port:
         description: A TCP port of the loopback on which it must listen before the task ends.
         type: int
@@ -103,9 +108,13 @@ class Units:
         if state["ActiveState"] not in ("active", "reloading"):
             self._do("restart", name, f"it is {state['ActiveState']}")
         else:
-            newer = self._newer_file(state, unit["reads"])
+            own = [state["FragmentPath"], *state["DropInPaths"].split()]
+            newer = self._newer_file(state, [*own, *unit["reads"]])
+            reloaded = self._newer_file(state, unit["reloads"])
             if newer:
                 self._do("reload" if unit["reload"] else "restart", name, f"{newer} is newer")
+            elif reloaded:
+                self._do("reload", name, f"{reloaded} is newer")
 
     def wait(self, unit: dict[str, Any], deadline: float) -> None:
         """Wait until the unit is active and listens."""
@@ -142,10 +151,10 @@ class Units:
     def _stale(state: dict[str, str]) -> bool:
         return state["NeedDaemonReload"] == "yes" or state["LoadState"] == "not-found"
 
-    def _newer_file(self, state: dict[str, str], reads: list[str]) -> str:
+    @staticmethod
+    def _newer_file(state: dict[str, str], paths: list[str]) -> str:
         since = _seconds(state["StateChangeTimestamp"])
-        own = [state["FragmentPath"], *state["DropInPaths"].split()]
-        for path in [*own, *reads]:
+        for path in paths:
             file = Path(path)
             if (file.exists() or file.is_symlink()) and file.lstat().st_mtime > since:
                 return path
@@ -195,6 +204,7 @@ def main() -> None:
                     "name": {"type": "str", "required": True},
                     "reads": {"type": "list", "elements": "path", "default": []},
                     "reload": {"type": "bool", "default": False},
+                    "reloads": {"type": "list", "elements": "path", "default": []},
                     "port": {"type": "int"},
                 },
             },

@@ -1,0 +1,166 @@
+# Copyright: the Flowerbed authors
+# SPDX-License-Identifier: Apache-2.0
+"""Holds the runs of a federation between two rounds, while something is changed that a round would not survive."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: rounds
+short_description: Hold the runs of a federation between two rounds
+version_added: "0.2.0"
+description:
+  - A SuperNode that is started anew loses the message that it works on, and with another key it is another node.
+    While runs are held, no site has work, so that SuperNodes may change without a failed round.
+  - A ServerApp asks which nodes there are before it sends them work. V(held) lets the gateway answer that question with
+    "later" (Flower asks again by itself), waits until every reply of every run was taken and every ServerApp that
+    runs has asked that question. V(released) ends it.
+  - Runs on the coordinator. A hold ends by itself after O(limit) seconds, also when nobody releases it.
+options:
+  state:
+    description: V(held) returns when no site has work; V(released) lets the runs go on.
+    type: str
+    choices: [held, released]
+    required: true
+  wait:
+    description: Seconds to wait for the end of the rounds that are under way; then runs go on and the task fails.
+    type: int
+    default: 600
+  limit:
+    description: Seconds after which a hold ends by itself, counted from the moment at which it is reached.
+    type: int
+    default: 300
+  folder:
+    description: The gateway's folder below C(/run), in which it looks for the sign that runs are held.
+    type: path
+    default: /run/flower-gateway
+  database:
+    description: The SuperLink's SQLite file; it is only read.
+    type: path
+    default: /var/lib/flower/superlink/superlink.db
+attributes:
+  check_mode:
+    support: full
+    description: Holds nothing.
+author:
+  - The Flowerbed authors (@flowerbed)
+"""
+
+EXAMPLES = r"""
+- name: Let no round begin
+  flowerbed.federation.rounds:
+    state: held
+"""
+
+RETURN = r"""
+runs:
+  description: How many runs were held.
+  type: int
+  returned: when O(state=held)
+seconds:
+  description: How long their rounds were waited for.
+  type: float
+  returned: when O(state=held)
+"""
+
+import contextlib
+import sqlite3
+import time
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+
+_TIMER = "flower-hold-end"
+# Runs whose ServerApp was started and has not ended.
+_ACTIVE = """
+SELECT count(*) FROM run JOIN task ON task.task_id = run.primary_task_id
+WHERE task.finished_at IS NULL AND task.starting_at IS NOT NULL
+"""
+# Messages of such runs that are with a site, or whose reply the ServerApp has not taken; taken ones are deleted.
+_OPEN = """
+SELECT count(*) FROM message_ins JOIN run ON run.run_id = message_ins.run_id
+JOIN task ON task.task_id = run.primary_task_id WHERE task.finished_at IS NULL
+"""
+
+
+class Hold:
+    """The sign that the gateway looks for, and what the SuperLink's database says of the runs."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.sign = Path(module.params["folder"]) / "hold"
+        self.asked = Path(module.params["folder"]) / "held.log"
+        self.database = Path(module.params["database"])
+
+    def begin(self) -> tuple[int, float]:
+        """Hold the runs; returns how many, and how many seconds that took."""
+        if not self.sign.parent.is_dir():
+            self.module.fail_json(msg="the gateway does not run: `systemctl status flower-gateway` says why")
+        began = time.monotonic()
+        with self.asked.open("w"):
+            self.sign.touch()
+        self._end_in(self.module.params["wait"] + self.module.params["limit"])
+        while True:
+            active, unanswered = self._count(_ACTIVE), self._count(_OPEN)
+            if active == 0 or (unanswered == 0 and self._waiting() >= active):
+                self._end_in(self.module.params["limit"])
+                return active, time.monotonic() - began
+            if time.monotonic() - began > self.module.params["wait"]:
+                self.end()
+                self.module.fail_json(
+                    msg=f"{active} runs came to no pause within {self.module.params['wait']} s ({unanswered} replies "
+                    "are missing): wait for their end, or give them longer with --wait"
+                )
+            time.sleep(0.3)
+
+    def end(self) -> bool:
+        """Let the runs go on; returns whether they were held."""
+        held = self.sign.exists()
+        self.sign.unlink(missing_ok=True)
+        self.module.run_command(["systemctl", "stop", f"{_TIMER}.timer"])
+        return held
+
+    def _end_in(self, seconds: int) -> None:
+        """Whatever becomes of the caller, the runs go on after so many seconds."""
+        self.module.run_command(["systemctl", "stop", f"{_TIMER}.timer"])
+        command = ["systemd-run", "--quiet", "--collect", f"--unit={_TIMER}", f"--on-active={seconds}"]
+        self.module.run_command([*command, "/bin/rm", "-f", str(self.sign)], check_rc=True)
+
+    def _waiting(self) -> int:
+        """How many ServerApps were told to ask again: each has a connection of its own."""
+        return len(set(self.asked.read_text().split()))
+
+    def _count(self, question: str) -> int:
+        address = f"{self.database.resolve().as_uri()}?mode=ro"
+        try:
+            with contextlib.closing(sqlite3.connect(address, uri=True, timeout=10)) as database:
+                return int(database.execute(question).fetchone()[0])
+        except sqlite3.Error as error:
+            self.end()
+            self.module.fail_json(msg=f"{self.database}: {error}: `systemctl status flower-superlink` says more")
+            raise  # for type checkers: fail_json does not return
+
+
+def main() -> None:
+    """Hold the runs, or let them go on."""
+    module = AnsibleModule(
+        argument_spec={
+            "state": {"type": "str", "choices": ["held", "released"], "required": True},
+            "wait": {"type": "int", "default": 600},
+            "limit": {"type": "int", "default": 300},
+            "folder": {"type": "path", "default": "/run/flower-gateway"},
+            "database": {"type": "path", "default": "/var/lib/flower/superlink/superlink.db"},
+        },
+        supports_check_mode=True,
+    )
+    hold = Hold(module)
+    if module.check_mode:
+        module.exit_json(changed=False, runs=0, seconds=0.0)
+    if module.params["state"] == "released":
+        hold.end()
+        module.exit_json(changed=False)
+    runs, seconds = hold.begin()
+    module.exit_json(changed=False, runs=runs, seconds=round(seconds, 1))
+
+
+if __name__ == "__main__":
+    main()

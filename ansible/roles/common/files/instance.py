@@ -1,0 +1,218 @@
+# Copyright: the Flowerbed authors
+# SPDX-License-Identifier: Apache-2.0
+"""Runs one message's app inside the sandbox, if the site allows that app.
+
+systemd starts it with a connection from relay.py, which describes the conversation, as standard input. It is Flower's
+own program for the message, with one step put in between: when the app's bytes have come and before any of them is
+loaded, their hash is told to the relay and, where the site keeps a list, compared with it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import importlib
+import io
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import tomllib
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# Flower's program, and the module in which it installs the app that it was sent.
+PROGRAMS = {
+    "flwr-clientapp": ("flwr.supernode.cli", "flwr_clientapp", "flwr.supernode.runtime.run_clientapp"),
+    "flwr-serverapp": (
+        "flwr.superlink.cli.flwr_serverapp",
+        "flwr_serverapp",
+        "flwr.superlink.runtime.run_serverapp",
+    ),
+}
+# By these names that module calls what unpacks the app, and, at a site, what loads it.
+_INSTALL, _LOAD = "install_from_fab", "get_load_client_app_fn"
+_REQUEST_LIMIT = 1 << 16
+_GRACE_SECONDS = 5.0
+_MANIFEST_LIMIT = 1 << 20
+
+
+class AppRefused(Exception):
+    """The site does not allow the app; the text reaches the operator in the reply's error."""
+
+
+class Relay:
+    """The other end: sends the request, hears what becomes of it."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+
+    def request(self) -> list[str]:
+        """The program's arguments; ValueError when they did not come."""
+        text = b""
+        while not text.endswith(b"\n") and len(text) < _REQUEST_LIMIT:
+            part = self._connection.recv(_REQUEST_LIMIT - len(text))
+            if not part:
+                break
+            text += part
+        argv = json.loads(text)["argv"]
+        if not isinstance(argv, list) or not all(isinstance(word, str) for word in argv):
+            raise ValueError("argv is no list of words")
+        return argv
+
+    def tell(self, **values: object) -> None:
+        """Send one line."""
+        with contextlib.suppress(OSError):  # it is gone, and this process ends for it
+            self._connection.sendall(json.dumps(values).encode() + b"\n")
+
+    def end_with_it(self) -> None:
+        """End this process when the other end is gone: as Flower ends an app that is stopped, then without asking."""
+
+        def watch() -> None:
+            while self._connection.recv(1):
+                pass
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(_GRACE_SECONDS)
+            os._exit(1)
+
+        threading.Thread(target=watch, daemon=True).start()
+
+
+class Gate:
+    """Decides whether an app may run."""
+
+    def __init__(self, mode: str, site: str, approved: Callable[[], set[str]], tell: Callable[..., None]) -> None:
+        self.mode = mode
+        self.site = site
+        self._approved = approved
+        self._tell = tell
+        self._installed: Path | None = None
+
+    def stand_in(self, module: Any, run_id: Callable[[], str]) -> None:
+        """Put the check where `module` takes the app's bytes.
+
+        Raises AppRefused where the site keeps a list and this Flower has no such place: then nothing may run.
+        """
+        missing = [name for name in (_INSTALL, _LOAD) if not callable(getattr(module, name, None))]
+        if missing and self.mode == "enforce":
+            raise AppRefused(
+                f"{self.site} allows no app: this version of Flower has no {module.__name__}.{missing[0]}, where the "
+                "app's hash is to be compared"
+            )
+        if _INSTALL in missing:
+            return
+        install = getattr(module, _INSTALL)
+
+        def checked(fab: Any, *words: Any, **options: Any) -> Any:
+            self.check(fab, run_id())
+            self._installed = install(fab, *words, **options)
+            return self._installed
+
+        setattr(module, _INSTALL, checked)
+        if _LOAD not in missing:
+            prepare = getattr(module, _LOAD)
+            setattr(module, _LOAD, lambda *words, **options: self._only_after(prepare(*words, **options)))
+
+    def check(self, fab: Any, run: str) -> None:
+        """Say which app came, and refuse one that is not on the site's list; AppRefused."""
+        digest = hashlib.sha256(fab).hexdigest() if isinstance(fab, bytes) else ""
+        app = {"run": run, "app": name_of(fab), "hash": digest}
+        if self.mode == "off" or digest in self._approved():
+            self._tell(event="started", **app)
+        elif self.mode == "warn":
+            print(f"{self.site} has not approved app {digest} ({app['app']}) and runs it all the same", flush=True)
+            self._tell(event="started", **app)
+        else:
+            reason = f"{self.site} does not allow app {digest}: approve it there, or run one that is approved"
+            self._tell(event="refused", reason=reason, **app)
+            raise AppRefused(reason)
+
+    def _only_after(self, load: Callable[..., Any]) -> Callable[..., Any]:
+        """Load only what was checked: not what lies elsewhere, and nothing where Flower takes another way."""
+
+        def loaded(*words: Any, **options: Any) -> Any:
+            if self.mode == "enforce":
+                folder = importlib.import_module("flwr.common.config").get_project_dir(*words, **options)
+                if self._installed is None or folder.resolve() != self._installed.resolve():
+                    raise AppRefused(f"{self.site} allows no app: Flower would load one whose hash was not compared")
+            return load(*words, **options)
+
+        return loaded
+
+
+def approved(files: list[str]) -> set[str]:
+    """The hashes in the files, one a line, with a comment behind a #; a file that is missing holds none."""
+    found = set()
+    for file in files:
+        try:
+            lines = Path(file).read_text(encoding="utf-8", errors="replace").splitlines()
+        except FileNotFoundError:
+            continue
+        found |= {line.partition("#")[0].strip().lower() for line in lines}
+    return found - {""}
+
+
+def name_of(fab: Any) -> str:
+    """The app's publisher and name as it gives them itself; empty where it gives none."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(fab)) as archive, archive.open("pyproject.toml") as file:
+            document = tomllib.loads(file.read(_MANIFEST_LIMIT).decode())
+        return f"{document['tool']['flwr']['app']['publisher']}/{document['project']['name']}"
+    except Exception:  # it was sent by somebody else, and can be anything
+        return ""
+
+
+def run_of_this_task() -> str:
+    """The run's id, as Flower learned it with the message."""
+    try:
+        return str(importlib.import_module("flwr.supercore.task_identity").TaskIdentity.run_id)
+    except (ImportError, AttributeError, RuntimeError):
+        return ""
+
+
+def main() -> int:
+    """Read the request, run Flower's program behind the gate, and say how it ended."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("program", choices=PROGRAMS)
+    parser.add_argument("--site", default="")
+    parser.add_argument("--apps", choices=("off", "warn", "enforce"), default="off")
+    parser.add_argument("--approved", action="append", default=[])
+    options = parser.parse_args()
+    relay = Relay(adopt_connection())
+    sys.argv = [options.program, *relay.request()]
+    relay.end_with_it()
+    commands, command, place = PROGRAMS[options.program]
+    gate = Gate(options.apps, options.site, lambda: approved(options.approved), relay.tell)
+    try:
+        gate.stand_in(importlib.import_module(place), run_of_this_task)
+        getattr(importlib.import_module(commands), command)()
+        code = 0
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except AppRefused as refusal:
+        print(refusal, flush=True)
+        relay.tell(event="refused", reason=str(refusal))
+        code = 1
+    relay.tell(exit=code)
+    return code
+
+
+def adopt_connection() -> socket.socket:
+    """Take the connection from standard input, so that no child inherits it."""
+    connection = socket.socket(fileno=os.dup(0))
+    with open(os.devnull) as nothing:  # noqa: PTH123 - the number is wanted, not the file
+        os.dup2(nothing.fileno(), 0)
+    if os.environ.pop("LISTEN_PID", None) == str(os.getpid()):
+        os.closerange(3, 3 + int(os.environ.pop("LISTEN_FDS", "0")))
+    os.environ.pop("LISTEN_FDNAMES", None)
+    return connection
+
+
+if __name__ == "__main__":
+    sys.exit(main())

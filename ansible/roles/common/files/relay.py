@@ -1,0 +1,128 @@
+#!/opt/flower/current/bin/python -IS
+# Copyright: the Flowerbed authors
+# SPDX-License-Identifier: Apache-2.0
+"""Stands where SuperExec looks for Flower's programs, and lets each message's app run in a sandbox of its own.
+
+SuperExec holds a secret and starts `flwr-clientapp` or `flwr-serverapp` by name for every message. What it finds is
+this program: it hands the arguments over a Unix socket to systemd, which starts an instance of the sandboxed unit,
+and it ends when that instance has ended. When it ends first, the connection closes and the instance ends.
+
+The conversation: this program sends one line of JSON, {"argv": [...]}; the instance answers with lines of JSON,
+{"event": "started" | "refused", "run": ..., "app": ..., "hash": ..., "reason": ...} and at last {"exit": code}.
+Only the first event counts: the instance sends it before it loads the pushed code, which might lie about itself.
+Output does not come this way: it stands in the journal of the instance's own unit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import sys
+from typing import IO
+
+SOCKETS = {"flwr-clientapp": "/run/flower/clientapp.sock", "flwr-serverapp": "/run/flower/serverapp.sock"}
+LIBRARY = "/opt/flower/libexec"
+_LINE_LIMIT = 1 << 16
+_SECRET = "--token"
+# Of the process that started this one: an instance is tied to this program instead, by the connection.
+_PARENT = "--parent-pid"
+# proc(5): where in memory the command line begins, counted from the field behind the program's name.
+_ARG_START = 45
+
+
+def main(argv: list[str]) -> int:
+    """Run one app; returns its exit code, or 1 where it could not run or did not say."""
+    with contextlib.suppress(OSError, ValueError):  # the firewall closes the way that a token opens, too
+        hide(argv)
+    program = os.path.basename(argv[0])
+    try:
+        connection = connect(program)
+    except OSError as error:
+        print(f"{program} may not run here: {error.strerror or error}", file=sys.stderr)
+        return 1
+    with connection, connection.makefile("rb") as answers:
+        connection.sendall(json.dumps({"argv": without(argv[1:], _PARENT)}).encode() + b"\n")
+        return follow(answers, program)
+
+
+def hide(argv: list[str]) -> None:
+    """Take the token out of this process's command line, which everybody on the host can read."""
+    if _SECRET not in argv[:-1]:
+        return
+    token = argv[argv.index(_SECRET) + 1].encode()
+    with open("/proc/self/cmdline", "rb") as file:
+        at = file.read().find(token)
+    with open("/proc/self/stat", "rb") as file:
+        start = int(file.read().rpartition(b")")[2].split()[_ARG_START])
+    with open("/proc/self/mem", "r+b", buffering=0) as memory:
+        memory.seek(start + at)
+        memory.write(b"*" * len(token))
+
+
+def connect(program: str) -> socket.socket:
+    """Open the connection that makes an instance; OSError where the host runs no such programs."""
+    if program not in SOCKETS:
+        raise OSError("this host runs ClientApps and ServerApps alone")
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.connect(SOCKETS[program])
+    except OSError:
+        connection.close()
+        raise
+    return connection
+
+
+def without(arguments: list[str], option: str) -> list[str]:
+    """The arguments without an option and its value."""
+    if option not in arguments:
+        return arguments
+    at = arguments.index(option)
+    return arguments[:at] + arguments[at + 2 :]
+
+
+def follow(answers: IO[bytes], program: str) -> int:
+    """Note in the audit trail what the instance says of the app, until it ends; returns the app's exit code."""
+    app: dict[str, str] | None = None
+    code = None
+    while line := answers.readline(_LINE_LIMIT):
+        try:
+            answer = json.loads(line)
+        except ValueError:
+            continue  # pushed code can write here, too
+        if not isinstance(answer, dict):
+            continue
+        if app is None and answer.get("event") in ("started", "refused"):
+            app = {key: str(answer.get(key) or "")[:1000] for key in ("event", "run", "app", "hash", "reason")}
+            note(app["event"], app, program)
+        elif type(answer.get("exit")) is int:
+            code = answer["exit"]
+    if app is not None and app["event"] == "started":
+        note("finished", app, program, {0: "done", None: "killed"}.get(code, "failed"))
+    return 1 if code is None else code & 0xFF
+
+
+def note(event: str, app: dict[str, str], program: str, result: str = "") -> None:
+    """Append to the audit trail; a journal that does not take it is no reason to stop an app."""
+    sys.path.insert(0, LIBRARY)
+    import audit  # type: ignore[import-not-found]  # noqa: PLC0415 - long after the instance was started, for it costs time
+
+    message = app["reason"] or f"{program} of run {app['run']}: {app['app']} {result or event}"
+    try:
+        audit.record(
+            f"app.{event}",
+            message,
+            site=os.environ.get("FLOWERBED_SITE", ""),
+            run=app["run"],
+            app=app["app"],
+            app_hash=app["hash"],
+            result=result,
+            detail=program,
+        )
+    except (OSError, ValueError) as error:
+        print(f"{program}: the audit trail did not take app.{event}: {error}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))
