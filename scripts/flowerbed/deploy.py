@@ -24,6 +24,8 @@ class Raised:
     machines_changed: int
     hosts_changed: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    warnings: dict[str, list[str]] = field(default_factory=dict)
+    """What the hosts cannot do that they should, and the hosts that it concerns."""
     complete: bool = True
     """False where the coordinator is another organisation's, so that no host was touched."""
 
@@ -75,12 +77,15 @@ def up(
         steps.say(
             f"{', '.join(out)} stays out, its key is revoked: `flowerbed rotate --keys --site` gives it a new one"
         )
+    for warning, concerned in outcome.warnings.items():
+        steps.say(f"{', '.join(sorted(concerned))}: {warning}")
     return Raised(
         federation=federation.name,
         release=next(one.id for one in built if one.target.python == known.coordinator.python),
         sites=sorted({*known.sites, *joining.approved(federation)}.difference(out)),
         machines_changed=machines_changed,
         hosts_changed=outcome.changed,
+        warnings=outcome.warnings,
         seconds=dict(steps.seconds),
     )
 

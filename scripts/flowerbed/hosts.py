@@ -22,6 +22,8 @@ class Outcome:
     changed: dict[str, int] = field(default_factory=dict)
     changes: list[dict[str, Any]] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
+    warnings: dict[str, list[str]] = field(default_factory=dict)
+    """What a module warned of, and the hosts that it concerns."""
 
     @property
     def total_changed(self) -> int:
@@ -104,6 +106,9 @@ def _take(event: dict[str, Any], outcome: Outcome, on_step: Callable[[str], None
             on_step(event["name"])
         case "changed":
             outcome.changes.append({key: event[key] for key in ("host", "task", "diff")})
+        case "warning":
+            concerned = outcome.warnings.setdefault(event["message"], [])
+            concerned += [] if event["host"] in concerned else [event["host"]]
         case "failed" | "unreachable":
             outcome.failures.setdefault(event["host"], event["message"])
         case "stats":

@@ -63,7 +63,7 @@ def test_in_a_terminal_a_finished_round_is_one_line() -> None:
 
 
 def test_a_site_that_failed_is_named_with_its_reason() -> None:
-    assert "round 1/1 train 1/2 loss 0.5 (hospital-b failed: ValueError: no column 'age'" in shown("client_error")
+    assert "round 1/1 train 1/2 loss 0.5 (hospital-b failed with ValueError: no column 'age'" in shown("client_error")
 
 
 def test_an_error_of_the_server_app_is_shown_at_once() -> None:

@@ -1,6 +1,6 @@
 """The driver: runs an app on a standing federation and brings the results home."""
 
-from flowerbed.runs import source
+from flowerbed.runs import review, source
 from flowerbed.runs.app import App, check
 from flowerbed.runs.connection import Connection, Deployed, Remote
 from flowerbed.runs.drive import RunResult, follow, submit_and_follow
@@ -24,6 +24,7 @@ __all__ = [
     "control",
     "follow",
     "metrics_table",
+    "review",
     "source",
     "submit_and_follow",
 ]

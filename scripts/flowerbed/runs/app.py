@@ -105,6 +105,10 @@ class App:
                 f"{', '.join(lacking)}; build a release with this app's dependencies and deploy it"
             )
 
+    def fab(self) -> bytes:
+        """The FAB, byte for byte as `flwr build` would make it."""
+        return _fab(self.path, _load(self.path / "pyproject.toml"), list(self.files[1:]))
+
     def copy(self, into: Path) -> Path:
         """Copy what Flower packs from into `into`/<app's name>, and give that folder; it packs to the same FAB.
 

@@ -24,6 +24,8 @@ _SERVER_METRICS = re.compile(r"\s*└──> MetricRecord: (\{.*\})")
 _INITIAL_METRICS = re.compile(r"Initial global evaluation results: (\{.*\})")
 _WAITING = re.compile(r"Waiting for nodes to connect: (\d+) connected \(minimum required: (\d+)\)")
 _EXCEPTION = re.compile(r"\w+App raised an exception")
+# The exception of the program that stands before the app at a site (roles/common/files/instance.py).
+_REFUSED = "AppRefused: "
 _CLIENT_EXCEPTION = re.compile(r"<class '(?:[\w.]*\.)?(\w+)'>:<(['\"]?)(.*?)\2>", re.DOTALL)
 
 
@@ -34,6 +36,17 @@ class ReplyError:
     node_id: str
     """Who sent it: the site's node, or the SuperLink's own for a node that went offline."""
     reason: str
+
+    @property
+    def refused(self) -> bool:
+        """Whether the site did not let the app run, because it has not approved it."""
+        return self.reason.startswith(_REFUSED)
+
+    def told(self, site: str) -> str:
+        """Say in one line what happened at the site of this name."""
+        if self.refused:
+            return f"{site} REFUSED the app: {self.reason.removeprefix(_REFUSED)}"
+        return f"{site} failed with {self.reason}"
 
 
 @dataclass

@@ -146,7 +146,7 @@ class Progress:
             text.append(f" {_measured(phase.metrics)}")
         for error in phase.errors:
             name = self._names.get(error.node_id, f"node {error.node_id}")
-            text.append(f" ({name} failed: {error.reason})", "red")
+            text.append(f" ({error.told(name)})", "red")
         return text
 
     def _title(self, number: int) -> str:

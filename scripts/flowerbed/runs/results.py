@@ -210,7 +210,10 @@ def _phase(phase: Phase, deployed: Deployed) -> dict[str, Any]:
         "missing": phase.missing,
         "seconds": None if phase.seconds is None else round(phase.seconds, 1),
         "metrics": _finite(phase.metrics),
-        "errors": [{"site": deployed.site(error.node_id), "reason": error.reason} for error in phase.errors],
+        "errors": [
+            {"site": deployed.site(error.node_id), "reason": error.reason, "refused": error.refused}
+            for error in phase.errors
+        ],
     }
 
 

@@ -85,7 +85,7 @@ def replies(phase: Phase) -> str:
 
 
 def _why(phase: Phase, name_of: Callable[[str], str]) -> str:
-    why = [f"{name_of(error.node_id)} failed with {error.reason}" for error in phase.errors]
+    why = [error.told(name_of(error.node_id)) for error in phase.errors]
     if phase.missing:
         why.append(f"{phase.missing} did not reply in time")
     return f" ({'; '.join(why)})" if why else ""
