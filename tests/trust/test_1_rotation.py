@@ -13,13 +13,12 @@ from tests.e2e.conftest import Standing
 from tests.trust.conftest import SITES
 
 TINY = REPOSITORY / "tests" / "apps" / "tiny"
-KEYS = {
-    "coordinator": ["gateway/server.key", "superlink/server.key", "superlink/superexec.secret"],
-    **dict.fromkeys(SITES, ["supernode/node_key", "supernode/runtime.key", "supernode/superexec.secret"]),
-}
-CERTIFICATES = {
-    "coordinator": ["gateway/server.crt", "superlink/server.crt", "ca.crt"],
-    **dict.fromkeys(SITES, ["supernode/runtime.crt", "ca.crt"]),
+AT_A_SITE = ("node_key", "runtime.key", "superexec.secret", "runtime.crt")
+AT_THE_COORDINATOR = ("gateway/server.key", "gateway/server.crt")
+AT_THE_COORDINATOR += ("superlink/server.key", "superlink/server.crt", "superlink/superexec.secret")
+FILES = {
+    "coordinator": ("ca.crt", *AT_THE_COORDINATOR),
+    **{site: ("ca.crt", *(f"supernode/{name}" for name in AT_A_SITE)) for site in SITES},
 }
 
 
@@ -39,8 +38,8 @@ class Rotation:
 def sums(standing: Standing) -> dict[str, str]:
     """A hash of each key and certificate of the federation, by host and path."""
     found = {}
-    for host in KEYS:
-        for path in KEYS[host] + CERTIFICATES[host]:
+    for host, paths in FILES.items():
+        for path in paths:
             found[f"{host}:{path}"] = standing.host(host).file(f"/etc/flower/{path}").sha256sum
     found["operator:ca.key"] = (standing.federation.secrets / "ca" / "ca.key").read_text()
     return found
@@ -102,11 +101,11 @@ def test_the_run_went_on_and_no_reply_was_missing(rotation: Rotation) -> None:
 
 def test_hosts_trust_the_new_ca_alone_and_the_old_nodes_are_gone(standing: Standing, rotation: Rotation) -> None:
     ca = (standing.federation.secrets / "ca" / "ca.crt").read_text()
-    for host in KEYS:
+    for host in FILES:
         assert standing.host(host).file("/etc/flower/ca.crt").content_string == ca
         assert not standing.host(host).file("/etc/flower/supernode/node_key.next").exists
     record = json.loads(standing.host("coordinator").file("/var/lib/flower/nodes.json").content_string)
-    assert {name: entry["others"] for name, entry in record.items()} == dict.fromkeys(SITES, [])
+    assert {name: entry["others"] for name, entry in record.items()} == {site: [] for site in SITES}
     listed = json.loads(standing.flwr("supernode", "list", "--format", "json").stdout)["nodes"]
     live = {str(node["node-id"]) for node in listed if node["status"] == "online"}
     assert live == {entry["node_id"] for entry in record.values()}
