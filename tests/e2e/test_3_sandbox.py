@@ -14,12 +14,23 @@ UNITS = {
     "coordinator": [
         "flower-superlink",
         "flower-superexec-serverapp",
+        "flower-serverapp.socket",
         "flower-gateway",
         "flower-egress@superlink",
         "flower-egress@gateway",
     ],
-    "hospital-a": ["flower-supernode", "flower-superexec-clientapp", "flower-egress@supernode"],
+    "hospital-a": [
+        "flower-supernode",
+        "flower-superexec-clientapp",
+        "flower-clientapp.socket",
+        "flower-egress@supernode",
+    ],
 }
+# An instance for each message, and the services that stand.
+EXPOSED = [("coordinator", "flower-serverapp@any"), ("hospital-a", "flower-clientapp@any")]
+EXPOSED += [(name, unit) for name, units in UNITS.items() for unit in units if not unit.endswith(".socket")]
+TMP_MEGABYTES = 128  # inventories/lab
+TASKS = 512
 REFUSED = ("PermissionError", "OSError", "FileNotFoundError", "CalledProcessError")
 
 
@@ -30,8 +41,10 @@ def attempts(standing: Standing) -> Any:
     for site in SITES:  # so that nothing but the sandbox stands in the way of writing
         standing.host(site).check_output("chmod -R a+w /srv/hospital")
     peer = standing.host("hospital-b").run("hostname -I").stdout.split()[0]
-    targets = f"{standing.gateway}:443 {standing.gateway}:22 {peer}:22 192.0.2.1:443"
-    done = standing.succeed("run", str(PROBE), "--federation", standing.path, "-c", f'targets="{targets}"')
+    targets = f"{standing.gateway}:443 {standing.gateway}:22 {peer}:22 192.0.2.1:443 127.0.0.1:22 [::1]:22"
+    settings = [f'targets="{targets}"', 'site-targets="127.0.0.1:9094"', 'coordinator-targets="127.0.0.1:8000"']
+    words = [word for setting in settings for word in ("-c", setting)]
+    done = standing.succeed("run", str(PROBE), "--federation", standing.path, *words)
     return json.loads((Path(standing.work) / done["folder"] / "files" / "attempts.json").read_text())
 
 
@@ -43,9 +56,10 @@ def test_an_app_reads_its_sites_data_and_cannot_change_it(attempts: Any, site: s
 
 
 @pytest.mark.parametrize("site", SITES)
-def test_an_app_cannot_read_keys_or_the_supernodes_state(attempts: Any, site: str) -> None:
-    assert attempts[site]["read the node key"] == "PermissionError"
-    assert attempts[site]["read the superexec secret"] == "PermissionError"
+def test_an_app_cannot_read_keys_secrets_or_the_supernodes_state(attempts: Any, site: str) -> None:
+    read = {what: came for what, came in attempts[site].items() if what.startswith("read ") and what != "read own data"}
+    assert len(read) == 7
+    assert set(read.values()) <= {"PermissionError", "FileNotFoundError"}
     assert attempts[site]["list the SuperNode's state"] == "PermissionError"
 
 
@@ -77,15 +91,36 @@ def test_an_app_has_no_privilege_and_gains_none(attempts: Any, place: str) -> No
 
 @pytest.mark.parametrize("place", [*SITES, "coordinator"])
 def test_an_app_opens_no_foreign_socket_families(attempts: Any, place: str) -> None:
-    assert attempts[place]["open a packet socket"] in REFUSED
-    assert attempts[place]["open a netlink socket"] in REFUSED
+    for family in ("packet", "netlink", "raw"):
+        assert attempts[place][f"open a {family} socket"] in REFUSED
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_a_clientapp_reaches_the_supernodes_port_and_nothing_else(attempts: Any, site: str) -> None:
+    assert open_for(attempts[site]) == ["connect to 127.0.0.1:9094"]
+
+
+def test_a_serverapp_reaches_no_address_and_not_the_port_of_the_control_api(attempts: Any) -> None:
+    assert open_for(attempts["coordinator"]) == []
+
+
+def open_for(came: dict[str, str]) -> list[str]:
+    """The targets that let an app connect; each app tries seven."""
+    connections = {what: came for what, came in came.items() if what.startswith("connect to ")}
+    assert len(connections) == 7
+    return [what for what, came in connections.items() if came == "done"]
 
 
 @pytest.mark.parametrize("place", [*SITES, "coordinator"])
-def test_an_app_reaches_no_address_of_the_network(attempts: Any, place: str) -> None:
-    connections = {what: came for what, came in attempts[place].items() if what.startswith("connect to ")}
-    assert len(connections) == 4
-    assert not [what for what, came in connections.items() if came == "done"]
+def test_an_app_asks_no_name_server_and_no_other_program_of_the_host(attempts: Any, place: str) -> None:
+    assert attempts[place]["ask a name server"] == "PermissionError"
+    assert attempts[place]["ask a name server of the network"] in REFUSED
+    assert attempts[place]["talk to another program's socket"] == "none"
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_an_app_starts_no_message_of_its_own(attempts: Any, site: str) -> None:
+    assert attempts[site]["start a message of its own"] == "FileNotFoundError"
 
 
 @pytest.mark.parametrize("place", [*SITES, "coordinator"])
@@ -93,7 +128,87 @@ def test_an_app_sees_no_process_of_another_user(attempts: Any, place: str) -> No
     assert attempts[place]["see other processes"] == "none"
 
 
-@pytest.mark.parametrize(("name", "unit"), [(name, unit) for name, units in UNITS.items() for unit in units])
+@pytest.mark.parametrize("place", [*SITES, "coordinator"])
+def test_an_app_traces_and_signals_no_process(attempts: Any, place: str) -> None:
+    assert attempts[place]["trace a process"] == "PermissionError"
+    assert attempts[place]["signal other processes"] == "none"
+
+
+@pytest.mark.parametrize("place", [*SITES, "coordinator"])
+def test_an_app_that_forks_without_end_is_stopped_early(attempts: Any, place: str) -> None:
+    assert 0 < int(attempts[place]["fork without end"]) < TASKS
+
+
+@pytest.mark.parametrize("place", [*SITES, "coordinator"])
+def test_an_app_that_fills_the_disk_fills_its_own_memory_to_the_limit(attempts: Any, place: str) -> None:
+    assert int(attempts[place]["fill /tmp"]) <= TMP_MEGABYTES
+    assert int(attempts[place]["fill shared memory"]) <= TMP_MEGABYTES
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_a_later_message_works_and_finds_no_file_and_no_process_of_the_one_before(attempts: Any, site: str) -> None:
+    assert attempts[site]["leave a process"] == attempts[site]["leave a login script"] == "done"
+    assert attempts[site]["left"] == "none"
+    assert attempts[site]["processes"] == "none"
+
+
+@pytest.mark.parametrize("place", [*SITES, "coordinator"])
+def test_after_the_run_no_process_and_no_file_of_an_app_is_left_but_its_results(
+    standing: Standing, attempts: Any, place: str
+) -> None:
+    assert attempts[place]["leave a process"] == "done"
+    host = standing.host(place)
+    assert host.run("ps -u flower-app -o args=").stdout == ""
+    owned = host.check_output("find / -xdev -user flower-app").splitlines()
+    assert [path for path in owned if not path.startswith("/var/lib/flower/results")] == []
+
+
+def test_a_message_ends_with_the_program_that_brought_it_and_its_token_is_in_no_process_list(
+    standing: Standing,
+) -> None:
+    # Put together there, so that the shell that runs this does not show it itself.
+    seen = standing.host("hospital-a").check_output(
+        'token=$(printf secr%s et); instances="systemctl list-units --plain --no-legend flower-clientapp@*";'
+        "setpriv --reuid=flower-superexec --clear-groups /opt/flower/bin/flwr-clientapp"
+        ' --runtime-api-address 127.0.0.1:9094 --insecure --token "$token" 2>/dev/null & relay=$!;'
+        "until $instances | grep --quiet running; do sleep 0.1; done;"
+        "ps -eo args; kill -KILL $relay;"
+        'while [ -n "$($instances)" ]; do sleep 0.1; done; echo ended'
+    )
+    assert seen.endswith("ended")
+    assert "instance.py" in seen
+    assert "secret" not in seen.split()
+
+
+@pytest.mark.parametrize("program", ["flwr-agentapp", "flwr-simulation", "flwr-serverapp"])
+def test_superexec_starts_nothing_but_clientapps_at_a_site(standing: Standing, program: str) -> None:
+    done = standing.host("hospital-a").run(f"setpriv --reuid=flower-superexec --clear-groups /opt/flower/bin/{program}")
+    assert done.rc == 1
+    assert done.stderr.startswith(f"{program} may not run here: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("user", ["flower-app", "nobody"])
+def test_nobody_but_superexec_hands_over_messages(standing: Standing, user: str) -> None:
+    done = standing.host("hospital-a").run(f"setpriv --reuid={user} --clear-groups /opt/flower/bin/flwr-clientapp")
+    assert (done.rc, done.stderr) == (1, "flwr-clientapp may not run here: Permission denied\n")
+
+
+def test_each_message_stands_in_the_audit_trail_with_its_run_and_its_apps_hash(
+    standing: Standing, attempts: Any
+) -> None:
+    expected = standing.flowerbed("app", "hash", str(PROBE)).stdout.split()[0]
+    for place in ("hospital-a", "coordinator"):
+        said = standing.host(place).check_output(
+            "journalctl --output=json FLOWERBED_APP=flowerbed/probe _UID=$(id -u flower-superexec)"
+        )
+        entries = [json.loads(line) for line in said.splitlines()]
+        assert {entry["FLOWERBED_APP_HASH"] for entry in entries} == {expected}
+        assert {entry["FLOWERBED_EVENT"] for entry in entries} == {"app.started", "app.finished"}
+        assert {entry["FLOWERBED_RESULT"] for entry in entries if "FLOWERBED_RESULT" in entry} == {"done"}
+
+
+@pytest.mark.parametrize(("name", "unit"), EXPOSED)
 def test_every_unit_is_exposed_to_two_of_ten_at_most(standing: Standing, name: str, unit: str) -> None:
     said = standing.host(name).check_output(f"systemd-analyze security --no-pager {unit}.service | tail -1")
     exposure = float(said.split("service:")[1].split()[0])

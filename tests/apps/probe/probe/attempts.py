@@ -1,12 +1,63 @@
 """Attempts at what the sandbox forbids; each tells what happened in one word or the error's name."""
 
+import ctypes
 import json
 import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+
+SECRETS = {
+    "node key": "/etc/flower/supernode/node_key",
+    "superexec secret": "/etc/flower/supernode/superexec.secret",
+    "runtime key": "/etc/flower/supernode/runtime.key",
+    "proxy's password": "/etc/flower/supernode/proxy.env",
+    "node key given to the SuperNode": "/run/credentials/flower-supernode.service/node_key",
+    "secret given to SuperExec": "/run/credentials/flower-superexec-clientapp.service/superexec.secret",
+    "passwords": "/etc/shadow",
+}
+# What would be run again by somebody, at a login, at a start, or by the next message's Python.
+LEFT = {
+    "a cron job": "/etc/cron.d/flowerbed-left",
+    "a user's cron job": "/var/spool/cron/crontabs/flower-app",
+    "a unit": "/etc/systemd/system/flowerbed-left.service",
+    "a unit of the user's": "~/.config/systemd/user/flowerbed-left.service",
+    "a login script": "~/.profile",
+    "a module for every Python": "/opt/flower/current/lib/python3.11/site-packages/flowerbed_left.pth",
+    "a module for this user's Python": "~/.local/lib/python3.11/site-packages/flowerbed_left.pth",
+    "an app beside Flower's": "~/.flwr/apps/flowerbed-left",
+    "a file in /tmp": "/tmp/flowerbed-left",  # noqa: S108 - whether it is private is the question
+    "a file in /var/tmp": "/var/tmp/flowerbed-left",  # noqa: S108
+    "a file in shared memory": "/dev/shm/flowerbed-left",  # noqa: S108
+}
+# Detaches itself in every way there is and ignores what it can, then waits for the next message.
+DAEMON = """
+import os, signal, time
+for one in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+    signal.signal(one, signal.SIG_IGN)
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        time.sleep(3600)
+"""
+FORKS = """
+import os, signal
+count = 0
+try:
+    while count < 5000:
+        if os.fork() == 0:
+            signal.pause()
+        count += 1
+except OSError:
+    pass
+print(count, flush=True)
+os.killpg(0, signal.SIGKILL)
+"""
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_ATTACH = 16
 
 
 def attempt(action: Callable[[], object]) -> str:
@@ -22,14 +73,15 @@ def at_site(data: str, targets: list[str]) -> dict[str, str]:
     """All attempts of a ClientApp; `data` is the site's data folder."""
     first = next(Path(data).iterdir())
     return {
-        **everywhere(targets),
         "read own data": attempt(first.read_bytes),
         "write into own data": attempt(lambda: Path(data, "x").write_text("x")),
         "change own data": attempt(lambda: first.open("a").write("x")),
-        "read the node key": attempt(Path("/etc/flower/supernode/node_key").read_bytes),
-        "read the superexec secret": attempt(Path("/etc/flower/supernode/superexec.secret").read_bytes),
+        **{f"read {what}": attempt(Path(path).read_bytes) for what, path in SECRETS.items()},
         "list another folder of /srv": attempt(lambda: list(Path("/srv/other-hospital").iterdir())),
         "list the SuperNode's state": attempt(lambda: list(Path("/var/lib/flower/supernode").iterdir())),
+        "start a message of its own": attempt(lambda: _connect_unix("/run/flower/clientapp.sock")),
+        **everywhere(targets),
+        **last(),
     }
 
 
@@ -43,22 +95,103 @@ def everywhere(targets: list[str]) -> dict[str, str]:
         "write to /tmp": attempt(lambda: Path("/tmp/flowerbed-probe").write_text("x")),  # noqa: S108 - it is private
         "open a packet socket": attempt(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW)),
         "open a netlink socket": attempt(lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)),
+        "open a raw socket": attempt(lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)),
+        "talk to another program's socket": ", ".join(_answering_sockets()) or "none",
         "become root": attempt(lambda: os.setuid(0)),
         "make a user namespace": attempt(_unshare),
+        "trace a process": attempt(lambda: _trace(os.getppid())),
         "see other processes": "done" if _foreign_processes() else "none",
+        "signal other processes": ", ".join(map(str, _signalled())) or "none",
         "new privileges": _status("NoNewPrivs"),
         "capabilities": _status("CapEff"),
         **{f"connect to {target}": attempt(lambda target=target: _connect(target)) for target in targets},
+        "ask a name server": attempt(lambda: _send("127.0.0.53", 53)),
+        "ask a name server of the network": attempt(lambda: _send("192.0.2.53", 53)),
     }
+
+
+def last() -> dict[str, str]:
+    """What leaves things behind or uses up the host: these come last, in this order."""
+    return {
+        **{f"leave {what}": attempt(partial(_leave, path)) for what, path in LEFT.items()},
+        "leave a process": attempt(lambda: subprocess.run([sys.executable, "-I", "-S", "-c", DAEMON], check=True)),
+        "fork without end": subprocess.run(
+            [sys.executable, "-I", "-S", "-c", FORKS], capture_output=True, text=True, process_group=0, check=False
+        ).stdout.strip(),
+        "fill /tmp": str(_fill("/tmp/fill")),  # noqa: S108 - its limit is the question
+        "fill shared memory": str(_fill("/dev/shm/fill")),  # noqa: S108
+    }
+
+
+def afterwards() -> dict[str, str]:
+    """What a later message finds of the attempts before it."""
+    left = [what for what, path in LEFT.items() if Path(path).expanduser().exists()]
+    others = [entry.name for entry in Path("/proc").glob("[0-9]*") if int(entry.name) != os.getpid()]
+    return {"left": ", ".join(left) or "none", "processes": ", ".join(others) or "none"}
+
+
+def _leave(path: str) -> None:
+    file = Path(path).expanduser()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("x")
+
+
+def _fill(path: str) -> int:
+    """Write until the space ends; gives how many megabytes there were."""
+    written = 0
+    try:
+        with Path(path).open("wb", buffering=0) as file:
+            while written < 1 << 31:
+                written += file.write(b"x" * (1 << 20))
+    except OSError:
+        pass
+    Path(path).unlink()
+    return written >> 20
 
 
 def _connect(target: str) -> None:
     address, port = target.rsplit(":", 1)
-    socket.create_connection((address, int(port)), timeout=3).close()
+    socket.create_connection((address.strip("[]"), int(port)), timeout=3).close()
+
+
+def _connect_unix(path: str) -> None:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(path)
+
+
+def _send(address: str, port: int) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.sendto(b"x", (address, port))
+
+
+def _answering_sockets() -> Iterator[str]:
+    """Unix sockets with a name that let this process connect."""
+    for line in Path("/proc/net/unix").read_text().splitlines()[1:]:
+        path = line.split()[7] if len(line.split()) > 7 else ""
+        for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_SEQPACKET):
+            with socket.socket(socket.AF_UNIX, kind) as client:
+                if path.startswith("/") and client.connect_ex(path) == 0:
+                    yield path
 
 
 def _unshare() -> None:
     subprocess.run(["unshare", "--user", "true"], check=True, capture_output=True)
+
+
+def _trace(pid: int) -> None:
+    if _LIBC.ptrace(_ATTACH, pid, 0, 0) == -1:
+        raise OSError(ctypes.get_errno(), "ptrace")
+
+
+def _signalled() -> Iterator[int]:
+    """Processes that are not this one's and that take its signals."""
+    for pid in range(1, 1 << 16):
+        try:
+            if os.getpgid(pid) != os.getpgid(0):
+                os.kill(pid, 0)
+                yield pid
+        except OSError:
+            continue
 
 
 def _foreign_processes() -> list[str]:

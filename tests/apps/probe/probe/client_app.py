@@ -12,7 +12,12 @@ app = ClientApp()
 
 @app.query()
 def query(message: Message, context: Context) -> Message:
-    """Try everything and reply what happened."""
-    found = attempts.at_site(str(context.node_config["data-path"]), str(context.run_config["targets"]).split())
+    """Try everything, or in a later message look what came of it, and reply what happened."""
+    targets = [*str(context.run_config["targets"]).split(), *str(context.run_config["site-targets"]).split()]
+    found = (
+        attempts.afterwards()
+        if message.content["step"]["later"]
+        else attempts.at_site(str(context.node_config["data-path"]), targets)
+    )
     answer = {"site": str(context.node_config["site"]), "attempts": json.dumps(found)}
     return Message(content=RecordDict({"answer": ConfigRecord(answer)}), reply_to=message)
