@@ -7,8 +7,8 @@ from xdist.scheduler import LoadScopeScheduling
 
 HERE = Path(__file__).parent
 # Tests of one folder build on each other or share hosts; elsewhere those of one file do.
-WHOLE = ("ansible", "driver", "e2e", "existing", "lab", "terraform")
-LONGEST_FIRST = ("e2e", "ansible", "existing", "driver")
+WHOLE = ("ansible", "driver", "e2e", "existing", "joining", "lab", "terraform")
+LONGEST_FIRST = ("e2e", "ansible", "existing", "joining", "driver")
 
 
 class ByGroup(LoadScopeScheduling):

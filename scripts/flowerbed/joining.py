@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from flowerbed import hosts, inventory, kit
+from flowerbed import hosts, inventory, kit, revocation
 from flowerbed.errors import FlowerbedError, UsageError, WorkFailed
 from flowerbed.federation import Federation
 from flowerbed.inventory import HOST_NAME
@@ -237,7 +237,8 @@ def _check_key(federation: Federation, request: Request, replaced: bool) -> None
     """The key is nobody else's, and was never revoked; the name is nobody else's."""
     if not HOST_NAME.fullmatch(request.site):
         raise Refused(f"'{request.site}' is no site's name")
-    if request.public_key in _keys(federation.revoked_file):
+    revoked = {one.public_key for one in revocation.read(federation)}
+    if request.public_key in revoked:
         raise Refused(f"the key of {request.site} was revoked: its machine needs a new one, remove node_key there")
     known = inventory.read(federation)
     if request.site in (known.coordinator.name, *known.sites):
@@ -246,9 +247,10 @@ def _check_key(federation: Federation, request: Request, replaced: bool) -> None
     others = [one.name for one in let_in.values() if one.public_key == request.public_key and one.name != request.site]
     if others:
         raise Refused(f"the key in the request is that of {others[0]}: every site makes its own")
-    if request.site in let_in and let_in[request.site].public_key != request.public_key and not replaced:
+    before = let_in.get(request.site)
+    if before and before.public_key not in (request.public_key, *revoked) and not replaced:
         raise Refused(
-            f"{request.site} joined on {let_in[request.site].approved[:10]} with another key: "
+            f"{request.site} joined on {before.approved[:10]} with another key: "
             "if its machine is a new one, approve with --replace"
         )
 
@@ -257,11 +259,6 @@ def fingerprint_of(public_key: str) -> str:
     """The SHA-256 fingerprint of an OpenSSH public key line, as `ssh-keygen -l` prints it."""
     digest = hashlib.sha256(base64.b64decode(public_key.split()[1])).digest()
     return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
-
-
-def _keys(file: Path) -> set[str]:
-    """Every public key in a JSON file, wherever it stands there."""
-    return set(_KEY.findall(file.read_text())) if file.exists() else set()
 
 
 # Keeping it ------------------------------------------------------------------------------------------------

@@ -13,7 +13,9 @@ from flowerbed.paths import REPOSITORY
 from tests.e2e.conftest import Standing
 
 ELSEWHERE = ("./scripts/demo", "./scripts/test", "source .venv/bin/activate")
-EXISTING = "my-federation"  # what is said of existing machines is done by tests/existing
+# What is said of existing machines is done by tests/existing, and how a hospital joins, which no bash block says, by
+# tests/joining.
+EXISTING = "my-federation"
 
 
 def commands() -> list[str]:

@@ -5,7 +5,7 @@ import base64
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from flowerbed import joining, kit
+from flowerbed import joining, kit, revocation
 from flowerbed.errors import UsageError
 from flowerbed.federation import Federation
 from flowerbed.kit import apply
@@ -144,7 +144,7 @@ def test_a_request_from_an_expired_kit_is_refused(federation: Federation, key: e
 
 def test_a_revoked_key_never_gets_in_again(federation: Federation, key: ec.EllipticCurvePrivateKey) -> None:
     document = request(key)
-    federation.revoked_file.write_text(json.dumps({"keys": [{"public_key": document["public_key"]}]}))
+    revoke(federation, document)
     refused(federation, document, "was revoked")
     refused(federation, document, "was revoked", replaced=True)
 
@@ -166,6 +166,17 @@ def test_a_site_with_another_key_is_let_in_only_where_the_operator_says_so(
     assert found.public_key == document["public_key"]
 
 
+def test_a_site_whose_key_was_revoked_comes_back_with_a_new_one(
+    federation: Federation, key: ec.EllipticCurvePrivateKey
+) -> None:
+    other = request(ec.generate_private_key(ec.SECP384R1()))
+    approve(federation, "hospital-d", other)
+    revoke(federation, other)
+    document = request(key)
+    found, _ = joining.examine(federation, write(federation, document), document["fingerprint"])
+    assert found.public_key == document["public_key"]
+
+
 def test_a_copied_machines_key_is_refused_under_another_name(
     federation: Federation, key: ec.EllipticCurvePrivateKey
 ) -> None:
@@ -178,6 +189,12 @@ def approve(federation: Federation, name: str, document: Document) -> None:
     facts = {key: document[key] for key in ("public_key", "fingerprint", "kit", "release")}
     sites = {name: {**facts, "approved": "2026-11-22T12:00:00Z"}}
     federation.approved_file.write_text(json.dumps({"schema": 1, "sites": sites}))
+
+
+def revoke(federation: Federation, document: Document) -> None:
+    """Note the key as one that never gets in again."""
+    revoked = revocation.Revoked("hospital-d", document["public_key"], "2026-11-22T12:00:00Z", "stolen")
+    federation.revoked_file.write_text(json.dumps([asdict(revoked)]))
 
 
 def without(name: str) -> Callable[[Document], Any]:
