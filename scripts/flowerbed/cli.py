@@ -14,6 +14,7 @@ from rich.table import Table
 
 from flowerbed import (
     __version__,
+    audit,
     check,
     control,
     deploy,
@@ -29,7 +30,7 @@ from flowerbed import (
     status,
 )
 from flowerbed.console import Steps
-from flowerbed.errors import EnvironmentLacks, FlowerbedError, UsageError
+from flowerbed.errors import EnvironmentLacks, FlowerbedError, UsageError, WorkFailed
 from flowerbed.federation import DEFAULT_PYTHON, Federation, every, find
 
 app = typer.Typer(
@@ -49,6 +50,10 @@ site_app = typer.Typer(help="Sites: who is let in, and who is not.", no_args_is_
 app.add_typer(site_app, name="site")
 app_app = typer.Typer(help="Apps: what a site is asked to approve.", no_args_is_help=True)
 app.add_typer(app_app, name="app")
+audit_app = typer.Typer(
+    help="What happened: in the federation's audit trail, in the cloud account.", no_args_is_help=True
+)
+app.add_typer(audit_app, name="audit")
 
 _DEFAULT = "FLOWERBED_FEDERATION"
 Name = Annotated[
@@ -168,8 +173,8 @@ def site_revoke(
     _print(as_json, {"revoked": [dataclasses.asdict(one) for one in revoked]}, lambda console: None)
 
 
-@app.command("audit")
-def audit_(federation: Name = "lab", as_json: AsJson = False) -> None:
+@audit_app.command("cloud")
+def audit_cloud(federation: Name = "lab", as_json: AsJson = False) -> None:
     """Compare the cloud account with what Terraform declares, rules that somebody added included.
 
     Exit code 0 only if nothing differs.
@@ -186,6 +191,25 @@ def audit_(federation: Name = "lab", as_json: AsJson = False) -> None:
     _print(as_json, {"differences": [dataclasses.asdict(one) for one in found]}, people)
     if found:
         raise typer.Exit(1)
+
+
+@audit_app.command("log")
+def audit_log(
+    federation: Name = "lab",
+    since: Annotated[str | None, typer.Option(metavar="TIME", help="2026-11-22T10:00, or 36h, 7d ago.")] = None,
+    site: Annotated[str | None, typer.Option(metavar="NAME", help="What concerns this site alone.")] = None,
+    event: Annotated[str | None, typer.Option(help="One kind: run.finished, or run for all of its kinds.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show who joined, ran what, was refused, rotated or revoked, from the journals of all hosts.
+
+    Exit code 0 only if every host answered.
+    """
+    begin = audit.moment(since) if since else None
+    trail = audit.read(find(federation), since=begin, site=site, event=event)
+    _print(as_json, trail.to_json(), lambda console: _trail_lines(console, trail))
+    if trail.unreachable:
+        raise typer.Exit(WorkFailed.exit_code)
 
 
 @app.command()
@@ -512,6 +536,16 @@ def _status_tables(console: Console, known: status.Status) -> None:
     console.print(table)
     if known.runs:
         _runs_table(console, known.runs)
+
+
+def _trail_lines(console: Console, trail: audit.Trail) -> None:
+    for one in trail.entries:
+        line = f"{one.time:%Y-%m-%d %H:%M:%S}Z {one.host} {one.event}: {one.message} ({one.fields.get('by', one.user)})"
+        console.print(_escape(line), soft_wrap=True)
+    for host, count in trail.forged.items():
+        console.print(f"[yellow]{host}: left out what others than Flower's services wrote: {count}[/]")
+    for reason in trail.unreachable.values():
+        console.print(f"[red]{_escape(reason)}[/]", soft_wrap=True)
 
 
 def _refuse_without_root(federation: Federation) -> None:

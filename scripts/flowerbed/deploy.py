@@ -6,9 +6,21 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flowerbed import check, custody, hosts, inventory, joining, machines, release, revocation, terraform
+from flowerbed import (
+    check,
+    custody,
+    hosts,
+    inventory,
+    joining,
+    journal,
+    machines,
+    release,
+    revocation,
+    ssh,
+    terraform,
+)
 from flowerbed.console import Steps
-from flowerbed.errors import EnvironmentLacks, UsageError
+from flowerbed.errors import EnvironmentLacks, UsageError, WorkFailed
 from flowerbed.federation import DEFAULT_PYTHON, Federation
 
 PASSPHRASE_VARIABLE = "FLOWERBED_CA_PASSPHRASE"
@@ -72,6 +84,8 @@ def up(
         touched = sum(1 for count in outcome.changed.values() if count)
         would = "would be " if check else ""
         step.result = f"{touched} of {len(outcome.changed)} {would}changed"
+    if not check and (touched or machines_changed):
+        _record(federation, known, outcome, steps)
     out = revocation.turned_away(federation, known.sites)
     if out:
         steps.say(
@@ -125,6 +139,17 @@ def _joining(
         seconds=dict(steps.seconds),
         complete=False,
     )
+
+
+def _record(federation: Federation, known: inventory.Hosts, outcome: hosts.Outcome, steps: Steps) -> None:
+    """Leave an entry in the coordinator's audit trail; a federation that stands does not fail for it."""
+    names = ", ".join(name for name, count in outcome.changed.items() if count)
+    fields = {"federation": federation.name, "by": journal.operator(), "detail": names}
+    try:
+        message = f"{federation.name} was brought up: {names or 'machines'} changed"
+        ssh.Shell(federation, known.coordinator).record("federation.changed", message, fields)
+    except WorkFailed as error:
+        steps.say(f"the audit trail has no entry of this: {error}")
 
 
 def _refuse_closed_ways(known: inventory.Hosts) -> None:

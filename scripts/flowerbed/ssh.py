@@ -6,12 +6,12 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from flowerbed import ssh_options
+from flowerbed import journal, ssh_options
 from flowerbed.errors import EnvironmentLacks, WorkFailed
 from flowerbed.federation import Federation
 from flowerbed.inventory import Host
@@ -58,6 +58,10 @@ class Shell:
         Raises WorkFailed when the transfer breaks; `into` then holds nothing.
         """
         transfer.receive(self.command(transfer.send_command(path)), path, into)
+
+    def record(self, event: str, message: str, fields: Mapping[str, str]) -> None:
+        """Append an entry to the host's audit trail; WorkFailed as for `run`."""
+        self.run(journal.write_command(event, message, fields))
 
     def unreachable(self, said: str) -> str:
         """One line for a host that does not answer, with the remedy."""

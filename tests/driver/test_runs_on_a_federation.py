@@ -1,9 +1,12 @@
 """What a run on a real federation promises: the truth about its end, and its results at home."""
 
 import csv
+import getpass
 import os
 import signal
-from collections.abc import Callable, Iterator
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +17,32 @@ from loopback import LoopbackFederation, free_port
 from flowerbed.errors import UsageError, WorkFailed
 from flowerbed.runs import RunResult, follow, submit_and_follow
 from flowerbed.runs.connection import Connection
-from flowerbed.runs.events import Event, Reconnecting, RunEnded, RunLeft, RunSubmitted, SitesMissing
+from flowerbed.runs.events import Event, NotRecorded, Reconnecting, RunEnded, RunLeft, RunSubmitted, SitesMissing
 from flowerbed.runs.follow import AppError, PhaseDone, PhaseStarted, Waiting
 from flowerbed.runs.transfer import receive, send_command
 
 
-class LocalFiles:
-    """The coordinator's files where the coordinator is this machine."""
+@dataclass
+class ThisMachine:
+    """The coordinator's files and audit trail where the coordinator is this machine, which may have no journal."""
+
+    entries: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    broken: str = ""
 
     def fetch(self, path: str, into: Path) -> None:
         receive(send_command(path), path, into)
+
+    def record(self, event: str, message: str, fields: Mapping[str, str]) -> None:
+        if self.broken:
+            raise WorkFailed(self.broken)
+        self.entries.append((event, {**fields, "message": message}))
+
+    def of(self, run_id: str) -> list[tuple[str, dict[str, str]]]:
+        """The entries about a run."""
+        return [(event, fields) for event, fields in self.entries if fields["run"] == run_id]
+
+
+COORDINATOR = ThisMachine()
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +57,10 @@ def run(standing: LoopbackFederation, apps: Path, home: Path) -> Callable[..., R
 
     def submit(config: dict[str, object], **options: object) -> RunResult:
         connection = options.pop("connection", standing.connection)
+        coordinator = options.pop("coordinator", COORDINATOR)
         return submit_and_follow(
             connection,  # type: ignore[arg-type]
-            LocalFiles(),
+            coordinator,  # type: ignore[arg-type]
             apps / "tiny",
             config,
             deployed=standing.deployed,
@@ -130,10 +150,21 @@ def test_the_record_names_the_fab_the_sites_and_the_times(beside: RunResult, sta
     assert record["rounds"][0]["evaluate"]["seconds"] > 0
 
 
+def test_the_audit_trail_says_who_ran_which_app_and_how_it_ended(beside: RunResult, resumed: RunResult) -> None:
+    (_, submitted), (_, finished) = COORDINATOR.of(beside.run_id)
+    who = f"{getpass.getuser()}@{socket.gethostname()}"
+    shared = {"federation": "loopback", "run": beside.run_id, "app": "flowerbed/tiny 1.2.3", "by": who}
+    shared["app_hash"] = beside.record["app"]["fab_hash"]
+    assert submitted.items() >= shared.items()
+    assert finished.items() >= {**shared, "result": "completed", "detail": "rounds: 1, replies: 4"}.items()
+    assert [event for event, _ in COORDINATOR.of(resumed.run_id)] == ["run.submitted", "run.finished"]
+    assert "no column" not in str(COORDINATOR.of(resumed.run_id)), "what an app says may be data"
+
+
 @pytest.fixture(scope="module")
 def resumed(standing: LoopbackFederation, detached: RunResult, beside: RunResult, home: Path) -> RunResult:
     """The detached run, followed after the other."""
-    return follow(standing.connection, LocalFiles(), detached.run_id, deployed=standing.deployed, into=home)
+    return follow(standing.connection, COORDINATOR, detached.run_id, deployed=standing.deployed, into=home)
 
 
 def test_a_failing_client_makes_a_run_incomplete_and_its_site_is_named(resumed: RunResult) -> None:
@@ -159,18 +190,22 @@ def test_a_run_that_is_home_is_not_brought_home_twice(
     standing: LoopbackFederation, resumed: RunResult, home: Path
 ) -> None:
     nobody = Connection(f"127.0.0.1:{free_port()}", None, insecure=True)
-    again = follow(nobody, LocalFiles(), resumed.run_id, deployed=standing.deployed, into=home)
+    again = follow(nobody, COORDINATOR, resumed.run_id, deployed=standing.deployed, into=home)
     assert (again.folder, again.verdict) == (resumed.folder, resumed.verdict)
     assert again.record == resumed.record
 
 
 def test_a_server_app_that_raises_fails_the_run(run: Callable[..., RunResult]) -> None:
     events: list[Event] = []
-    result = run({"behaviour": "server-error"}, on_event=events.append)
+    no_journal = ThisMachine(broken="it has no journal")
+    result = run({"behaviour": "server-error"}, coordinator=no_journal, on_event=events.append)
     assert (result.verdict.status, result.exit_code) == ("failed", 1)
     assert result.verdict.reason == "RuntimeError: the checkpoint to start from does not exist"
     assert AppError(result.verdict.reason) in events
     assert result.folder is not None and "Traceback" in (result.folder / "log.txt").read_text()
+    # What the audit trail lacks is said, and changes nothing.
+    assert NotRecorded("it has no journal") in events
+    assert result.to_json()["audit_error"] == "it has no journal"
 
 
 def test_a_run_that_waits_for_nodes_is_stopped_in_time_and_says_for_whom(
@@ -205,13 +240,13 @@ def test_ctrl_c_leaves_the_run_going_and_stop_ends_it(
     assert standing.control.run(left.run_id).status == "running"
 
     standing.control.stop(left.run_id)
-    ended = follow(standing.connection, LocalFiles(), left.run_id, deployed=standing.deployed, into=home)
+    ended = follow(standing.connection, COORDINATOR, left.run_id, deployed=standing.deployed, into=home)
     assert (ended.verdict.status, ended.verdict.reason, ended.exit_code) == ("stopped", "somebody stopped it", 1)
 
 
 def test_a_run_that_is_not_known_is_wrong_input(standing: LoopbackFederation, home: Path) -> None:
     with pytest.raises(UsageError, match="the federation has no such run"):
-        follow(standing.connection, LocalFiles(), "4711", deployed=standing.deployed, into=home)
+        follow(standing.connection, COORDINATOR, "4711", deployed=standing.deployed, into=home)
 
 
 def test_a_superlink_that_does_not_answer_is_named(standing: LoopbackFederation, run: Callable[..., RunResult]) -> None:

@@ -257,7 +257,7 @@ def test_neither_state_nor_user_data_hold_a_key_or_a_setting(federation: Federat
 
 
 def test_the_audit_of_what_terraform_made_finds_nothing(federation: Federation, made: machines.Changes) -> None:
-    done = flowerbed("audit", str(federation.path), "--json")
+    done = flowerbed("audit", "cloud", str(federation.path), "--json")
     assert (done.returncode, json.loads(done.stdout)) == (0, {"differences": []}), done.stderr
 
 
@@ -275,7 +275,7 @@ def test_the_audit_finds_a_foreign_rule_an_altered_one_and_the_old_metadata_serv
     ec2.modify_security_group_rules(GroupId=group["GroupId"], SecurityGroupRules=[change])
     ec2.modify_instance_metadata_options(InstanceId=site, HttpTokens="optional")
 
-    done = flowerbed("audit", str(federation.path), "--json")
+    done = flowerbed("audit", "cloud", str(federation.path), "--json")
     differences = {(one["what"], one["id"]): (one["declared"], one["found"]) for one in parsed(done)["differences"]}
     assert done.returncode == 1
     assert differences == {

@@ -21,13 +21,17 @@ class Connection:
 
 
 class Remote(Protocol):
-    """The coordinator's files."""
+    """The coordinator's files, and its audit trail."""
 
     def fetch(self, path: str, into: Path) -> None:
         """Copy what is in the coordinator's folder `path` into the existing folder `into`.
 
         What arrived is checked against sha256 sums made there. A `path` that does not exist gives nothing.
         """
+        ...
+
+    def record(self, event: str, message: str, fields: Mapping[str, str]) -> None:
+        """Append an entry to the coordinator's audit trail; WorkFailed when that cannot be done."""
         ...
 
 

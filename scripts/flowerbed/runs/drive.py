@@ -11,9 +11,20 @@ from flowerbed.errors import WorkFailed
 from flowerbed.runs import app as apps
 from flowerbed.runs import results
 from flowerbed.runs.connection import SUPERLINK_NODE, Connection, Deployed, Remote
-from flowerbed.runs.events import Event, LogLine, OnEvent, Reconnecting, RunEnded, RunLeft, RunSubmitted, SitesMissing
+from flowerbed.runs.events import (
+    Event,
+    LogLine,
+    NotRecorded,
+    OnEvent,
+    Reconnecting,
+    RunEnded,
+    RunLeft,
+    RunSubmitted,
+    SitesMissing,
+)
 from flowerbed.runs.flwr import Control, Line, Run, control
 from flowerbed.runs.follow import Follower, LogEvent, Round, Waiting, plain
+from flowerbed.runs.trail import Trail
 from flowerbed.runs.verdict import RUNNING, Verdict, decide
 
 INTERRUPTED = 130
@@ -33,6 +44,8 @@ class RunResult:
     rounds: tuple[Round, ...] = ()
     record: Mapping[str, Any] = field(default_factory=dict)
     """What run.json holds; empty while the run goes on."""
+    unrecorded: str = ""
+    """Why the coordinator's audit trail lacks an entry about the run; empty where it has them."""
 
     @property
     def exit_code(self) -> int:
@@ -46,6 +59,7 @@ class RunResult:
             "status": self.verdict.status,
             "reason": self.verdict.reason,
             "exit_code": self.verdict.exit_code,
+            "audit_error": self.unrecorded or None,
         }
         return {**self.record, **known, "folder": str(self.folder) if self.folder else None}
 
@@ -80,8 +94,10 @@ def submit_and_follow(
     overrides = checked.check_overrides(config)
     if deployed.packages is not None:
         checked.check_release(deployed.release, deployed.packages)
+    trail = Trail(remote, deployed)
     with control(connection) as api:
         run_id = api.submit(checked.copy(api.home), overrides)
+        trail.submitted(run_id, checked)
         results.remember(
             into,
             results.Submission(
@@ -96,9 +112,10 @@ def submit_and_follow(
         )
         tell(RunSubmitted(run_id, checked.name, deployed.name, tuple(checked.left_out)))
         if detach:
-            return _left(run_id, Verdict(RUNNING, f"submitted; {_way_back(run_id, deployed)}", 0), (), tell)
-        watch = _Watch(api, remote, deployed, run_id, expected_sites, deadline, tell, into)
-        return watch.to_the_end(live=True)
+            verdict = Verdict(RUNNING, f"submitted; {_way_back(run_id, deployed)}", 0)
+            return _recorded(_left(run_id, verdict, (), tell), trail, tell)
+        watch = _Watch(api, remote, deployed, run_id, expected_sites, deadline, tell, into, trail)
+        return _recorded(watch.to_the_end(live=True), trail, tell)
 
 
 def follow(
@@ -123,8 +140,9 @@ def follow(
         return _replay(folder, run_id, deployed, tell)
     deadline = None if timeout is None else time.monotonic() + timeout
     with control(connection) as api:
-        watch = _Watch(api, remote, deployed, run_id, expected_sites, deadline, tell, into)
-        return watch.to_the_end(live=False)
+        trail = Trail(remote, deployed)
+        watch = _Watch(api, remote, deployed, run_id, expected_sites, deadline, tell, into, trail)
+        return _recorded(watch.to_the_end(live=False), trail, tell)
 
 
 def _replay(folder: Path, run_id: str, deployed: Deployed, tell: OnEvent) -> RunResult:
@@ -145,6 +163,14 @@ def _ended(folder: Path, run_id: str, rounds: tuple[Round, ...], deployed: Deplo
     return RunResult(run_id, verdict, folder, rounds, results.read(folder))
 
 
+def _recorded(result: RunResult, trail: Trail, tell: OnEvent) -> RunResult:
+    """Wait for the audit trail, and say what it lacks: that is no reason to lose a run."""
+    unrecorded = trail.close()
+    if unrecorded:
+        tell(NotRecorded(unrecorded))
+    return replace(result, unrecorded=unrecorded)
+
+
 def _left(run_id: str, verdict: Verdict, rounds: tuple[Round, ...], tell: OnEvent) -> RunResult:
     tell(RunLeft(verdict))
     return RunResult(run_id, verdict, rounds=rounds)
@@ -162,6 +188,7 @@ class _Watch:
     _deadline: float | None
     _tell: OnEvent
     _into: Path
+    _trail: Trail
     _began: float = field(default_factory=time.monotonic)
     _follower: Follower = field(default_factory=Follower)
     _log: list[str] = field(default_factory=list)
@@ -284,6 +311,7 @@ class _Watch:
                 submission=results.recall(self._into, self._run_id),
                 fetch=lambda into: self._remote.fetch(f"{self._deployed.results}/{self._run_id}", into),
             )
+            self._trail.finished(run, results.verdict_of(folder), rounds)
         return _ended(folder, self._run_id, rounds, self._deployed, self._tell)
 
 

@@ -42,6 +42,13 @@ class Reconnecting:
 
 
 @dataclass(frozen=True)
+class NotRecorded:
+    """The coordinator's audit trail lacks an entry about the run, which goes on all the same."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class RunLeft:
     """The run goes on without us; the verdict says how to come back."""
 
@@ -58,5 +65,5 @@ class RunEnded:
     sites: SiteMetrics = field(default_factory=dict)
 
 
-Event = LogEvent | LogLine | RunSubmitted | SitesMissing | Reconnecting | RunLeft | RunEnded
+Event = LogEvent | LogLine | RunSubmitted | SitesMissing | Reconnecting | NotRecorded | RunLeft | RunEnded
 OnEvent = Callable[[Event], None]

@@ -11,7 +11,16 @@ from rich.table import Table
 from rich.text import Text
 
 from flowerbed.runs.connection import SUPERLINK_NODE
-from flowerbed.runs.events import Event, LogLine, Reconnecting, RunEnded, RunLeft, RunSubmitted, SitesMissing
+from flowerbed.runs.events import (
+    Event,
+    LogLine,
+    NotRecorded,
+    Reconnecting,
+    RunEnded,
+    RunLeft,
+    RunSubmitted,
+    SitesMissing,
+)
 from flowerbed.runs.follow import (
     AppError,
     Metrics,
@@ -79,6 +88,8 @@ class Progress:
                 self._measured_by_server(event.round)
             case Reconnecting():
                 self._say(Text(f"the log broke off, reconnecting: {event.reason}", "yellow"))
+            case NotRecorded():
+                self._say(Text(f"the coordinator's audit trail lacks an entry of this run: {event.reason}", "yellow"))
             case AppError():
                 self._say(Text(f"the ServerApp failed: {event.text}", "red"))
             case RunLeft():
