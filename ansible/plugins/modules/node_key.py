@@ -61,11 +61,13 @@ fingerprint:
 """
 
 import base64
+import contextlib
 import hashlib
 import os
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible_collections.flowerbed.federation.plugins.module_utils import audit
 
 try:
     from cryptography.hazmat.primitives import serialization
@@ -131,6 +133,7 @@ def main() -> None:
         changed = True
         if not module.check_mode:
             follower.replace(path)
+            _note(path)
     line, next_line = _read(module, path), _read(module, follower) if follower.exists() else ""
     public = path.with_name(f"{path.name}.pub")
     if not public.exists() or public.read_text() != f"{line}\n":
@@ -139,6 +142,12 @@ def main() -> None:
             public.write_text(f"{line}\n")
             public.chmod(0o644)
     module.exit_json(changed=changed, public_key=line, next_public_key=next_line, fingerprint=fingerprint(line))
+
+
+def _note(path: Path) -> None:
+    """Say in the host's audit trail which key it uses from now on; a host without a journal has none."""
+    with contextlib.suppress(OSError):
+        audit.record("key.rotated", "the node has a new key", fingerprint=fingerprint(public_line(path)))
 
 
 def _make_missing(module: AnsibleModule, path: Path) -> bool:
