@@ -112,8 +112,8 @@ def _host_status(host: inventory.Host, role: str, answer: dict[str, Any], node: 
 _LOOK = r"""
 import json, pathlib, re, subprocess, time
 units = {}
-for path in sorted(pathlib.Path("/etc/systemd/system").glob("flower-*.service")):
-    if "@" not in path.name:
+for path in sorted(pathlib.Path("/etc/systemd/system").glob("flower-*.*")):
+    if "@" not in path.name and path.suffix in (".service", ".socket"):
         state = subprocess.run(["systemctl", "is-active", path.name], capture_output=True, text=True).stdout.strip()
         units[path.name.removesuffix(".service")] = state
 days = []
