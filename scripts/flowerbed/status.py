@@ -128,8 +128,8 @@ def _warning(days: int | None) -> str:
 _LOOK = r"""
 import json, pathlib, re, subprocess, time
 units = {}
-for path in sorted(pathlib.Path("/etc/systemd/system").glob("flower-*.service")):
-    if "@" not in path.name and "[Install]" in path.read_text():
+for path in sorted(pathlib.Path("/etc/systemd/system").glob("flower-*.*")):
+    if "@" not in path.name and path.suffix in (".service", ".socket") and "[Install]" in path.read_text():
         state = subprocess.run(["systemctl", "is-active", path.name], capture_output=True, text=True).stdout.strip()
         units[path.name.removesuffix(".service")] = state
 days = []

@@ -172,7 +172,7 @@ def test_a_message_ends_with_the_program_that_brought_it_and_its_token_is_in_no_
         "setpriv --reuid=flower-superexec --clear-groups /opt/flower/bin/flwr-clientapp"
         ' --runtime-api-address 127.0.0.1:9094 --insecure --token "$token" 2>/dev/null & relay=$!;'
         "until $instances | grep --quiet running; do sleep 0.1; done;"
-        "ps -eo args; kill -KILL $relay;"
+        "ps -ww -eo args; kill -KILL $relay;"
         'while [ -n "$($instances)" ]; do sleep 0.1; done; echo ended'
     )
     assert seen.endswith("ended")

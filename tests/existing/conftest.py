@@ -23,6 +23,7 @@ from flowerbed import inventory, lab
 from flowerbed.federation import Federation
 from flowerbed.inventory import Host
 from flowerbed.paths import REPOSITORY
+from flowerbed.runs import review
 from flowerbed.ssh import Shell
 
 NAME = "test-existing"
@@ -60,12 +61,15 @@ all:
           ansible_user: root
           flowerbed_python: "3.13"
 """
+TINY = REPOSITORY / "tests" / "apps" / "tiny"
 HOST_VARS = {
     "hospital-a": {
         "supernode_data_path": "/srv/hospital",
         "supernode_node_config": {"partition-id": 0},
         "supernode_devices": ["/dev/net/tun"],
         "supernode_proxy": f"http://{ADDRESSES['border']}:3128",
+        "supernode_apps": "enforce",
+        "supernode_approved_apps": [{"hash": review.read(str(TINY)).hash, "name": "tiny"}],
     },
     "hospital-b": {
         "supernode_data_path": "/srv/hospital",

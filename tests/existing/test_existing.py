@@ -2,12 +2,13 @@
 
 import json
 import re
+import shutil
+from pathlib import Path
 
 import pytest
 
 from flowerbed.lab.spec import Places
-from flowerbed.paths import REPOSITORY
-from tests.existing.conftest import ADDRESSES, NAME, PASSWORD, Existing
+from tests.existing.conftest import ADDRESSES, NAME, PASSWORD, TINY, Existing
 
 SITES = {"hospital-a": "open", "hospital-b": "asking"}
 GATEWAY = f"{ADDRESSES['coordinator']}:443"
@@ -52,7 +53,7 @@ def test_a_second_up_changes_nothing(existing: Existing) -> None:
 
 
 def test_an_app_trains_at_both_sites_and_its_results_come_home(existing: Existing) -> None:
-    run = existing.succeed("run", str(REPOSITORY / "tests" / "apps" / "tiny"), "--federation", existing.path)
+    run = existing.succeed("run", str(TINY), "--federation", existing.path)
     assert run["status"] == "completed"
     assert list((existing.work / "runs").glob("*/*/files/checkpoints/final.npy"))
 
@@ -104,22 +105,45 @@ def test_the_proxys_password_is_roots_and_the_supernodes_alone(existing: Existin
     assert PASSWORD not in (existing.federation.state / "last-play.log").read_text()
 
 
+def in_an_instance(existing: Existing, site: str, look: str) -> str:
+    """What a look at the process of an instance says, whose id is $pid: one that waits for its message."""
+    wait = "import socket, sys, time; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); time.sleep(60)"
+    return existing.on(
+        site,
+        f"setpriv --reuid=flower-superexec --clear-groups python3 -c '{wait}' /run/flower/clientapp.sock & waits=$!;"
+        "find_pid() { pid=$(systemctl show --property=MainPID --value 'flower-clientapp@*'); test -n \"$pid\"; };"
+        f"until find_pid; do sleep 0.1; done; {look}; kill $waits",
+    )
+
+
 def test_apps_have_no_proxy_in_their_environment(existing: Existing) -> None:
     for site in SITES:
-        environment = existing.on(
-            site, "cat /proc/$(systemctl show --property=MainPID --value flower-superexec-clientapp)/environ"
-        )
+        environment = in_an_instance(existing, site, "cat /proc/$pid/environ")
+        assert "FLWR_HOME=" in environment
         assert "PROXY" not in environment.upper()
 
 
 def test_apps_see_the_device_that_they_may_use_and_without_one_none(existing: Existing) -> None:
-    look = "nsenter --mount --target $(systemctl show --property=MainPID --value {unit}) test -c /dev/net/tun; echo $?"
-    found = {
-        (site, unit): existing.on(site, look.format(unit=unit))
-        for site in SITES
-        for unit in ("flower-supernode", "flower-superexec-clientapp")
+    look = "nsenter --mount --target $pid test -c /dev/net/tun; echo $?"
+    assert {site: in_an_instance(existing, site, look) for site in SITES} == {"hospital-a": "0", "hospital-b": "1"}
+
+
+def test_a_site_that_keeps_a_list_refuses_an_app_that_is_not_on_it_and_the_operator_hears_so(
+    existing: Existing, tmp_path: Path
+) -> None:
+    changed = shutil.copytree(TINY, tmp_path / "tiny")
+    client = changed / "tiny" / "client_app.py"
+    client.write_text(client.read_text() + "# One line more, and it is another app.\n")
+    done = existing.flowerbed("run", str(changed), "--federation", existing.path, "--json")
+    run = json.loads(done.stdout)
+    assert (done.returncode, run["status"]) == (1, "incomplete")
+    refusal = f"hospital-a REFUSED the app: hospital-a does not allow app {run['app']['fab_hash']}"
+    assert refusal in run["reason"]
+    said = existing.on("hospital-a", "journalctl --output=json FLOWERBED_EVENT=app.refused")
+    entries = [json.loads(line) for line in said.splitlines()]
+    assert {(entry["FLOWERBED_RUN"], entry["FLOWERBED_APP_HASH"]) for entry in entries} == {
+        (run["run_id"], run["app"]["fab_hash"])
     }
-    assert [where for where, code in found.items() if code == "0"] == [("hospital-a", "flower-superexec-clientapp")]
 
 
 def test_a_proxy_that_does_not_answer_is_named_before_anything_changes(existing: Existing) -> None:

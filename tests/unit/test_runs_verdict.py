@@ -3,7 +3,7 @@
 import pytest
 from test_runs_follow import read
 
-from flowerbed.runs.follow import Phase, Round
+from flowerbed.runs.follow import Phase, ReplyError, Round
 from flowerbed.runs.verdict import Verdict, decide, without_files
 
 
@@ -21,6 +21,18 @@ def test_one_failing_client_makes_it_incomplete_and_is_named() -> None:
     assert (verdict.status, verdict.exit_code) == ("incomplete", 1)
     assert verdict.reason == (
         "round 1 train: 1 of 2 replies (hospital-b failed with ValueError: no column 'age' in the data of partition 1)"
+    )
+
+
+def test_a_site_that_refused_the_app_is_said_to_have_refused_it_before_others_that_failed() -> None:
+    errors = [ReplyError("1", "ValueError: no data"), ReplyError("2", "AppRefused: hospital-b does not allow app 5f0e")]
+    phase = Phase("train", sampled=2, results=0, failures=2, errors=errors)
+    verdict = decide(
+        "finished:completed", "", [Round(1, train=phase)], name_of={"1": "a", "2": "hospital-b"}.__getitem__
+    )
+    assert verdict.reason == (
+        "round 1 train: 0 of 2 replies (hospital-b REFUSED the app: hospital-b does not allow app 5f0e; "
+        "a failed with ValueError: no data)"
     )
 
 

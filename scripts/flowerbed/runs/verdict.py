@@ -85,7 +85,9 @@ def replies(phase: Phase) -> str:
 
 
 def _why(phase: Phase, name_of: Callable[[str], str]) -> str:
-    why = [error.told(name_of(error.node_id)) for error in phase.errors]
+    # What a site refused comes first: nothing that failed elsewhere mends it.
+    errors = sorted(phase.errors, key=lambda error: not error.refused)
+    why = [error.told(name_of(error.node_id)) for error in errors]
     if phase.missing:
         why.append(f"{phase.missing} did not reply in time")
     return f" ({'; '.join(why)})" if why else ""

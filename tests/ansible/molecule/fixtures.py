@@ -34,12 +34,14 @@ class Machine:
     name: str
     address: str
     units: dict[str, Any]
+    instances: dict[str, Any]
     listens: list[str]
     host: Host
 
     def inside(self, unit: str, **request: list[str]) -> Any:
         """What attempts.py finds and can do in the sandbox of a unit, tried by a unit with the same settings.
 
+        `unit` is a service, or a template with its @ at the end, whose instances are meant.
         `request` has lists of paths to `read`, `write` and `list`, and of targets to `connect` to.
         """
         return _inside(self.name, unit, json.dumps(request))
@@ -60,7 +62,9 @@ def machine(name: str) -> Machine:
     """The scenario's host of this name."""
     wanted = next(host for host in HOSTS if host["name"] == name)
     host = testinfra.get_host(f"ssh://{name}", ssh_config=str(FOLDER / "ssh_config"))
-    return Machine(name, wanted["address"], wanted.get("units", {}), wanted.get("listens", []), host)
+    return Machine(
+        name, wanted["address"], wanted.get("units", {}), wanted.get("instances", {}), wanted.get("listens", []), host
+    )
 
 
 @pytest.fixture
@@ -76,7 +80,12 @@ def hospital() -> Machine:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give a test of `each_machine` all hosts of the scenario, and one of `service` also each of their services."""
     if "service" in metafunc.fixturenames:
-        pairs = [(host["name"], unit) for host in MACHINES for unit, has in host["units"].items() if "writes" in has]
+        pairs = [
+            (host["name"], unit)
+            for host in MACHINES
+            for unit, has in {**host["units"], **host.get("instances", {})}.items()
+            if "writes" in has
+        ]
         metafunc.parametrize(("each_machine", "service"), pairs, indirect=["each_machine"])
     elif "each_machine" in metafunc.fixturenames:
         metafunc.parametrize("each_machine", [host["name"] for host in MACHINES], indirect=True)
@@ -93,9 +102,11 @@ def each_machine(request: pytest.FixtureRequest) -> Machine:
 @functools.cache
 def _inside(name: str, unit: str, request: str) -> Any:
     host = machine(name).host
-    text = host.check_output(f"cat $(systemctl show --property=FragmentPath --value {unit}.service)")
-    probe = f"flower-probe-{unit.removeprefix('flower-')}"
-    folder = f"/run/flowerbed-probe/{probe}"
+    # Its name makes the drop-ins of the unit apply to it as well.
+    probe = f"{unit}probe" if unit.endswith("@") else f"{unit}-probe"
+    original = probe if unit.endswith("@") else unit
+    text = host.check_output(f"cat $(systemctl show --property=FragmentPath --value {original}.service)")
+    folder = f"/opt/flowerbed-probe/{probe}"
     command = f"/usr/bin/python3 -I {folder}/attempts.py {folder}/request.json"
     files = {
         f"{folder}/attempts.py": (HERE / "attempts.py").read_text(),
@@ -115,9 +126,9 @@ def _inside(name: str, unit: str, request: str) -> Any:
 
 
 def _probe_unit(text: str, command: str, folder: str) -> str:
-    """The unit with another program; its name makes the drop-in of all flower- units apply to it as well."""
+    """The unit with another program."""
     text = re.sub(r"^Exec\w+=(.*\\\n)*.*\n", "", text, flags=re.MULTILINE)
-    text = re.sub(r"^(Type|Restart|RemainAfterExit|SuccessExitStatus)=.*\n", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^(Type|Restart|RemainAfterExit|SuccessExitStatus|Standard\w+)=.*\n", "", text, flags=re.MULTILINE)
     # The folder below /run is the running service's own: it must outlive the probe.
     more = f"Type=oneshot\nExecStart={command}\nRuntimeDirectoryPreserve=yes\n"
     more += f"StandardOutput=truncate:{folder}/out\nStandardError=truncate:{folder}/err\n"

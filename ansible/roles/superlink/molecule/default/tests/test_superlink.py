@@ -30,8 +30,8 @@ def test_it_lets_no_supernode_without_a_key_in(coordinator: Machine) -> None:
     assert "SuperNode authentication is enabled" in done.stdout + done.stderr
 
 
-def test_the_users_are_two_that_nobody_can_log_in_as(coordinator: Machine) -> None:
-    for name in ("flower-superlink", "flower-app"):
+def test_the_users_are_three_that_nobody_can_log_in_as(coordinator: Machine) -> None:
+    for name in ("flower-superlink", "flower-superexec", "flower-app"):
         user = coordinator.host.user(name)
         assert (user.shell, user.home, user.groups) == ("/usr/sbin/nologin", "/nonexistent", [name])
         assert not coordinator.host.file(user.home).exists
@@ -39,18 +39,18 @@ def test_the_users_are_two_that_nobody_can_log_in_as(coordinator: Machine) -> No
 
 @pytest.mark.parametrize("path", SECRETS)
 def test_serverapps_read_no_secret_and_no_state_of_the_superlink(coordinator: Machine, path: str) -> None:
-    inside = coordinator.inside("flower-superexec-serverapp", read=SECRETS)
+    inside = coordinator.inside("flower-serverapp@", read=SECRETS)
     assert inside["user"] == "flower-app"
     assert inside["read"][path] in REFUSED
 
 
 def test_serverapps_find_the_folder_for_their_results(coordinator: Machine) -> None:
-    inside = coordinator.inside("flower-superexec-serverapp", read=SECRETS)
+    inside = coordinator.inside("flower-serverapp@", read=SECRETS)
     assert inside["environment"]["FLOWERBED_RESULTS"] == "/var/lib/flower/results"
-    assert inside["credentials"].keys() == {"superexec.secret"}
+    assert inside["credentials"] == {}
 
 
-@pytest.mark.parametrize("unit", ["flower-superlink", "flower-superexec-serverapp"])
+@pytest.mark.parametrize("unit", ["flower-superlink", "flower-serverapp@", "flower-superexec-serverapp"])
 def test_it_reaches_the_loopback_and_no_address_of_the_network(coordinator: Machine, unit: str) -> None:
     outside, loopback = f"{coordinator.address}:22", "127.0.0.1:8000"
     connect = coordinator.inside(unit, connect=[outside, loopback])["connect"]

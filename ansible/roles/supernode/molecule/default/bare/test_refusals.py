@@ -18,6 +18,8 @@ CASES = {
     "password-in-proxy": {"supernode_proxy": "http://flower:secret@10.145.0.10:3128"},
     "password-alone": {"supernode_proxy": "http://10.145.0.10:22", "supernode_proxy_password": "secret"},
     "closed-proxy": {"supernode_proxy": "http://10.145.0.10:3128"},
+    "list-without-sandbox": {"supernode_apps": "warn", "supernode_isolation": "subprocess"},
+    "no-hash": {"supernode_approved_apps": [{"hash": "5f0e"}]},
     "unknown-name": {"supernode_gateway": "flower.invalid:443"},
 }
 
@@ -35,6 +37,8 @@ def messages() -> dict[str, str]:
         ("no-authority", "set supernode_ca_certificate to the CA's certificate"),
         ("insecure", "supernode_insecure is for tests: set supernode_test_federation"),
         ("port-in-use", "port 22 is in use by another program: stop that program or set supernode_port"),
+        ("list-without-sandbox", "set supernode_isolation to process"),
+        ("no-hash", "each hash in supernode_approved_apps has 64 hexadecimal digits"),
         ("no-data", "/srv/nowhere does not exist: make it or correct supernode_data_path"),
         ("no-volume", "/srv/nowhere does not exist: make it or correct supernode_volumes"),
         ("closed-data", "/srv/closed is not readable by everybody: change its permissions or set supernode_data_group"),

@@ -21,7 +21,7 @@ DATA = "/srv/hospital/patients.csv"
 def app() -> Any:
     """What a ClientApp can do."""
     return machine("hospital").inside(
-        "flower-superexec-clientapp",
+        "flower-clientapp@",
         read=[*SECRETS, DATA, "/srv/other/patients.csv"],
         write=[DATA, "/srv/hospital/new", "/srv/new"],
         list=["/var/lib/flower/supernode", "/srv/other"],
@@ -44,7 +44,7 @@ def test_the_node_key_is_roots_alone_and_reaches_the_supernode_alone(hospital: M
     assert (file.user, file.group, file.mode) == ("root", "root", 0o600)
     assert "BEGIN OPENSSH PRIVATE KEY" in node["credentials"]["node_key"]
     assert node["read"][SECRETS[0]] in REFUSED
-    assert app["credentials"].keys() == {"superexec.secret"}
+    assert app["credentials"] == {}
 
 
 def test_clientapps_are_another_user_and_read_no_secret_and_no_state(node: Any, app: Any) -> None:
@@ -62,6 +62,14 @@ def test_clientapps_read_the_sites_data_and_cannot_change_it(hospital: Machine, 
 def test_clientapps_do_not_see_other_data_on_the_host(app: Any) -> None:
     assert app["read"]["/srv/other/patients.csv"] == "FileNotFoundError"
     assert app["list"]["/srv/other"] == "FileNotFoundError"
+
+
+def test_superexec_holds_its_secret_as_a_third_user_and_sees_no_data(hospital: Machine) -> None:
+    inside = hospital.inside("flower-superexec-clientapp", read=[*SECRETS, DATA], connect=[GATEWAY, "127.0.0.1:9094"])
+    assert inside["user"] == "flower-superexec"
+    assert inside["credentials"].keys() == {"superexec.secret"}
+    assert {inside["read"][path] for path in [*SECRETS, DATA]} <= REFUSED
+    assert inside["connect"] == {GATEWAY: "ConnectionRefusedError", "127.0.0.1:9094": "done"}
 
 
 def test_the_supernode_does_not_see_the_data(node: Any) -> None:

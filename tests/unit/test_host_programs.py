@@ -1,0 +1,224 @@
+"""The two programs on a host between SuperExec and the code that a federation pushes."""
+
+import hashlib
+import importlib.util
+import io
+import json
+import socket
+import subprocess
+import sys
+import threading
+import zipfile
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from flowerbed.paths import ANSIBLE
+
+FILES = ANSIBLE / "roles" / "common" / "files"
+SITE = "hospital-a"
+
+
+def program(name: str) -> ModuleType:
+    """A program of the role, as a module."""
+    spec = importlib.util.spec_from_file_location(f"host_{name}", FILES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+relay, instance = program("relay"), program("instance")
+
+
+def fab(text: str = "app = 1") -> bytes:
+    """An app, packed."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr(
+            zipfile.ZipInfo("pyproject.toml"), '[project]\nname = "one"\n[tool.flwr.app]\npublisher = "us"\n'
+        )
+        archive.writestr(zipfile.ZipInfo("one.py"), text)
+    return packed.getvalue()
+
+
+def hash_of(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+class Flower:
+    """What the gate stands in: a module that unpacks an app and then loads it."""
+
+    __name__ = "flwr.somewhere"
+
+    def __init__(self, folder: Path, elsewhere: Path | None = None) -> None:
+        self.done: list[str] = []
+        self.installed, self.loads_from = folder, elsewhere or folder
+
+    def install_from_fab(self, content: bytes, skip_prompt: bool = False) -> Path:
+        self.done.append("installed")
+        return self.installed
+
+    def get_load_client_app_fn(self, **options: object) -> Any:
+        return lambda *words: self.done.append("loaded")
+
+    def run(self, content: bytes | None) -> list[str]:
+        """What Flower does for a message; without content, as a version would that takes the app by another way."""
+        if content is not None:
+            self.install_from_fab(content, skip_prompt=True)
+        self.get_load_client_app_fn(multi_app=True)("us/one", "1.0.0", "0" * 64)
+        return self.done
+
+
+@pytest.fixture
+def flower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Flower:
+    found = Flower(tmp_path / "apps" / "us.one.1.0.0.00000000")
+    monkeypatch.setenv("FLWR_HOME", str(tmp_path))
+    return found
+
+
+def gate(flower: object, mode: str, *approved: str) -> list[dict[str, Any]]:
+    """Put a gate into Flower; gives what the relay will have been told."""
+    told: list[dict[str, Any]] = []
+    made = instance.Gate(mode, SITE, lambda: set(approved), lambda **values: told.append(values))
+    made.stand_in(flower, lambda: "4711")
+    return told
+
+
+@pytest.mark.parametrize(("mode", "approved"), [("off", []), ("warn", []), ("enforce", [hash_of(fab())])])
+def test_an_app_that_the_site_lets_run_is_named_with_run_and_hash_and_loaded(
+    flower: Flower, mode: str, approved: list[str]
+) -> None:
+    told = gate(flower, mode, *approved)
+    assert flower.run(fab()) == ["installed", "loaded"]
+    assert told == [{"event": "started", "run": "4711", "app": "us/one", "hash": hash_of(fab())}]
+
+
+def test_an_app_that_differs_in_one_letter_is_refused_before_it_is_unpacked(flower: Flower) -> None:
+    told = gate(flower, "enforce", hash_of(fab()))
+    with pytest.raises(instance.AppRefused, match=f"{SITE} does not allow app {hash_of(fab('app = 2'))}: "):
+        flower.run(fab("app = 2"))
+    assert flower.done == []
+    assert [entry["event"] for entry in told] == ["refused"]
+
+
+def test_a_warning_names_the_site_and_the_app(flower: Flower, capsys: pytest.CaptureFixture[str]) -> None:
+    gate(flower, "warn")
+    flower.run(fab())
+    assert f"{SITE} has not approved app {hash_of(fab())} (us/one)" in capsys.readouterr().out
+
+
+def test_code_that_came_another_way_than_through_the_check_is_not_loaded(flower: Flower, tmp_path: Path) -> None:
+    gate(flower, "enforce", hash_of(fab()))
+    with pytest.raises(instance.AppRefused, match="whose hash was not compared"):
+        flower.run(None)
+    flower.installed = tmp_path / "apps" / "another"
+    with pytest.raises(instance.AppRefused, match="whose hash was not compared"):
+        flower.run(fab())
+    assert "loaded" not in flower.done
+
+
+def test_a_flower_without_the_place_for_the_check_runs_nothing_where_the_site_keeps_a_list() -> None:
+    other = SimpleNamespace(__name__="flwr.new", install_from_fab=lambda content: None)
+    with pytest.raises(instance.AppRefused, match=r"no flwr\.new\.get_load_client_app_fn"):
+        gate(other, "enforce", hash_of(fab()))
+    gate(other, "off")
+
+
+def test_the_installed_flower_has_the_places_for_the_check() -> None:
+    for _, _, place in instance.PROGRAMS.values():
+        assert callable(importlib.import_module(place).install_from_fab)
+    assert callable(importlib.import_module(instance.PROGRAMS["flwr-clientapp"][2]).get_load_client_app_fn)
+
+
+def test_a_list_has_one_hash_a_line_with_comments_in_any_of_its_files(tmp_path: Path) -> None:
+    first, second = tmp_path / "approved_apps", tmp_path / "approved_apps.managed"
+    first.write_text(f"# ours\n\n{'A' * 64} # one\n")
+    second.write_bytes(b"  " + b"b" * 64 + b"#two\n\xff\n")
+    found = instance.approved([str(first), str(second), str(tmp_path / "missing")])
+    assert {"a" * 64, "b" * 64} <= found
+
+
+@pytest.mark.parametrize("content", [b"no zip", b"", None, fab()[:40]])
+def test_what_is_no_app_has_no_name(content: bytes | None) -> None:
+    assert instance.name_of(content) == ""
+
+
+# The relay ------------------------------------------------------------------------------------------------
+
+
+def follow(*answers: bytes, monkeypatch: pytest.MonkeyPatch) -> tuple[int, list[tuple[str, str]]]:
+    """Let the relay read an instance's answers; gives its exit code and what it would write to the audit trail."""
+    noted: list[tuple[str, str]] = []
+    monkeypatch.setattr(relay, "note", lambda event, app, program, result="": noted.append((event, result)))
+    return relay.follow(io.BytesIO(b"\n".join(answers) + b"\n"), "flwr-clientapp"), noted
+
+
+STARTED = b'{"event": "started", "run": "1", "app": "us/one", "hash": "ab"}'
+
+
+@pytest.mark.parametrize(
+    ("answers", "code", "noted"),
+    [
+        ([STARTED, b'{"exit": 0}'], 0, [("started", ""), ("finished", "done")]),
+        ([STARTED, b'{"exit": 1}'], 1, [("started", ""), ("finished", "failed")]),
+        ([STARTED], 1, [("started", ""), ("finished", "killed")]),
+        ([b'{"event": "refused", "reason": "no"}', b'{"exit": 1}'], 1, [("refused", "")]),
+        ([], 1, []),
+    ],
+    ids=["done", "failed", "killed", "refused", "never began"],
+)
+def test_the_relay_notes_what_became_of_an_app_and_returns_its_exit_code(
+    answers: list[bytes], code: int, noted: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert follow(*answers, monkeypatch=monkeypatch) == (code, noted)
+
+
+def test_what_an_app_says_of_itself_after_it_was_named_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    lies = [b'{"event": "refused"}', STARTED, b"\xff{", b"[]", b'{"exit": true}', b"x" * (1 << 17), b'{"exit": 0}']
+    assert follow(STARTED, *lies, monkeypatch=monkeypatch) == (0, [("started", ""), ("finished", "done")])
+
+
+def test_the_relay_hands_over_the_arguments_without_the_parent_that_is_not_the_instances(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "socket"
+    monkeypatch.setitem(relay.SOCKETS, "flwr-clientapp", str(place))
+    heard: list[bytes] = []
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(place))
+        server.listen()
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                heard.append(connection.recv(1 << 16))
+                connection.sendall(b'{"exit": 3}\n')
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        code = relay.main(["/opt/flwr-clientapp", "--token", "T", "--parent-pid", "7", "--insecure"])
+        thread.join()
+    assert code == 3
+    assert json.loads(heard[0]) == {"argv": ["--token", "T", "--insecure"]}
+
+
+@pytest.mark.parametrize("name", ["flwr-simulation", "flwr-clientapp"])
+def test_a_program_without_a_socket_refuses_in_one_line(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).symlink_to(FILES / "relay.py")
+    done = subprocess.run([sys.executable, "-IS", str(tmp_path / name)], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"{name} may not run here: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_token_leaves_the_command_line_that_everybody_can_read() -> None:
+    script = "import sys; sys.path.insert(0, sys.argv[1]); import relay; relay.hide(sys.argv);"
+    script += "print(open('/proc/self/cmdline').read())"
+    command = [sys.executable, "-IS", "-c", script, str(FILES), "--token", "only-for-the-instance", "--insecure"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "only-for-the-instance" not in shown
+    assert "--insecure" in shown
