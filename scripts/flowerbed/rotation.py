@@ -53,7 +53,7 @@ def rotate(
                     variables={"flowerbed_wait": wait, **variables},
                     on_step=step.now,
                 )
-            except FlowerbedError:
+            except BaseException:  # an interruption as well
                 # Where this fails too, the hold ends by itself.
                 with suppress(FlowerbedError):
                     hosts.play(federation, "resume.yml")
