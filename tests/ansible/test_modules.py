@@ -539,3 +539,11 @@ def test_an_exclusive_folder_keeps_only_what_is_described(direct: Direct, tmp_pa
     assert direct("layout", directories=exclusive, files=[kept])["changed_paths"] == [dropped["path"]]
     assert [file.name for file in folder.iterdir()] == ["kept"]
     assert not direct("layout", directories=exclusive, files=[kept])["changed"]
+
+
+def test_layout_makes_a_file_once_and_leaves_it_to_whom_it_belongs(direct: Direct, tmp_path: Path) -> None:
+    file = {"path": str(tmp_path / "approved"), "content": "none yet\n", "once": True}
+    assert direct("layout", files=[file])["changed_paths"] == [file["path"]]
+    Path(str(file["path"])).write_text("theirs\n")
+    assert not direct("layout", files=[{**file, "content": "ours\n"}])["changed"]
+    assert Path(str(file["path"])).read_text() == "theirs\n"

@@ -85,11 +85,17 @@ def test_the_supernode_reaches_the_gateway_alone(standing: Standing) -> None:
     assert answers == {gateway: "open", ssh: "refused", f"{peer}:22": "refused"}
 
 
-def test_apps_reach_no_address_but_the_loopback(standing: Standing) -> None:
+@pytest.mark.parametrize("user", ["flower-app", "flower-superexec"])
+def test_apps_and_superexec_reach_the_supernodes_port_and_no_other(standing: Standing, user: str) -> None:
     peer = standing.host("hospital-b").run("hostname -I").stdout.split()[0]
-    targets = [f"{standing.gateway}:443", f"{standing.gateway}:22", f"{peer}:22"]
-    answers = ask(standing, CONNECT, *targets, "127.0.0.1:9094", user="flower-app")
+    targets = [f"{standing.gateway}:443", f"{standing.gateway}:22", f"{peer}:22", "127.0.0.1:22"]
+    answers = ask(standing, CONNECT, *targets, "127.0.0.1:9094", user=user)
     assert answers == {**dict.fromkeys(targets, "refused"), "127.0.0.1:9094": "open"}
+
+
+def test_nobody_else_on_the_host_reaches_the_supernodes_port(standing: Standing) -> None:
+    answers = ask(standing, CONNECT, "127.0.0.1:9094", "127.0.0.1:22", user="nobody")
+    assert answers == {"127.0.0.1:9094": "refused", "127.0.0.1:22": "open"}
 
 
 def test_root_on_the_site_is_not_hindered(standing: Standing) -> None:
@@ -97,7 +103,7 @@ def test_root_on_the_site_is_not_hindered(standing: Standing) -> None:
     assert ask(standing, CONNECT, target) == {target: "open"}
 
 
-@pytest.mark.parametrize("user", ["flower-superlink", "flower-app", "flower-gateway"])
+@pytest.mark.parametrize("user", ["flower-superlink", "flower-superexec", "flower-app", "flower-gateway"])
 def test_the_coordinators_services_open_no_connection_to_the_network(standing: Standing, user: str) -> None:
     host = standing.host("coordinator")
     peer = standing.host("hospital-b").run("hostname -I").stdout.split()[0]
