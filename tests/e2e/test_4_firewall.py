@@ -57,7 +57,11 @@ def test_it_refuses_to_close_what_the_host_serves_and_opens_it_where_one_says_so
 @pytest.mark.usefixtures("address")
 def test_rules_that_would_lock_the_operator_out_are_taken_back_by_the_host(standing: Standing) -> None:
     before = new_connection(standing, "nft", "--stateless", "list", "ruleset")
-    foreign = {"firewall_ssh_networks": ["192.0.2.0/24"], "firewall_allowed_ports": ["8088/tcp"]}
+    foreign = {
+        "firewall_ssh_networks": ["192.0.2.0/24"],
+        "firewall_allowed_ports": ["8088/tcp"],
+        "firewall_rollback_seconds": 15,
+    }
     with pytest.raises(WorkFailed, match=r"locked you out.*firewall_ssh_networks"):
         apply(standing, **foreign)
     assert new_connection(standing, "nft", "--stateless", "list", "ruleset") == before

@@ -14,7 +14,7 @@ from ansible.plugins.action import ActionBase
 
 MODULE = "flowerbed.federation.firewall"
 CONNECT_SECONDS = 10
-ROLLBACK_SECONDS = 45
+SECONDS = 45  # the module's default
 
 
 class ActionModule(ActionBase):
@@ -27,12 +27,12 @@ class ActionModule(ActionBase):
         """Load, reconnect, confirm; or say that the host has taken the rules back."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         local = self._connection.transport == "local"
-        arguments = {"seconds": ROLLBACK_SECONDS, **self._task.args}
+        arguments = dict(self._task.args)
         if local:
             arguments |= {"direct": True, "client": session_client()}
         answer = self._execute_module(MODULE, module_args=arguments, task_vars=task_vars)
         if answer.get("pending"):
-            answer = self._confirm(answer, int(arguments["seconds"]), task_vars)
+            answer = self._confirm(answer, int(arguments.get("seconds", SECONDS)), task_vars)
         result.update(answer)
         return result
 

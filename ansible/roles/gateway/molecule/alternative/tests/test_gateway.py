@@ -1,9 +1,11 @@
 """The gateway with everything turned round: another port and a name, few networks, and one without TLS."""
 
 import http.client
+import json
 import socket
 import ssl
 import time
+from typing import Any
 
 import pytest
 
@@ -42,6 +44,41 @@ def test_it_answers_the_networks_that_are_allowed(coordinator: Machine) -> None:
     with connect(coordinator.address, "flower.example.org") as secure:
         secure.sendall(f"GET {FLEET} HTTP/1.1\r\nHost: flower.example.org\r\nConnection: close\r\n\r\n".encode())
         assert secure.recv(4096).startswith(b"HTTP/1.1 404")
+
+
+def asked(coordinator: Machine, latest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3, **headers: str) -> int:
+    """The status of a request to the Fleet API, with these headers."""
+    context = ssl.create_default_context(cafile=str(FOLDER / "ca" / "ca.crt"))
+    context.check_hostname = False
+    context.maximum_version = latest
+    connection = http.client.HTTPSConnection(coordinator.address, 8443, context=context, timeout=10)
+    connection.request("POST", FLEET, headers={name.replace("_", "-"): value for name, value in headers.items()})
+    return connection.getresponse().status
+
+
+def logged(coordinator: Machine) -> dict[str, Any]:
+    noted = coordinator.host.check_output("journalctl --sync; journalctl --identifier=flower_gateway --output=cat")
+    return dict(json.loads(noted.splitlines()[-1]))
+
+
+def test_it_speaks_tls_1_2_where_one_says_so_and_then_logs_every_request(coordinator: Machine) -> None:
+    assert asked(coordinator, ssl.TLSVersion.TLSv1_2) == 404
+    assert (logged(coordinator)["status"], logged(coordinator)["tls"]) == (404, "TLSv1.2")
+
+
+def test_it_refuses_a_blocked_key_and_names_its_site(coordinator: Machine) -> None:
+    nodes = coordinator.host.file("/etc/flower/gateway/nodes.map").content_string
+    header = nodes.splitlines()[1].split('"')[1]
+    assert asked(coordinator, flwr_public_key=header) == 401
+    assert (logged(coordinator)["status"], logged(coordinator)["site"]) == (401, "hospital-b")
+
+
+def test_a_larger_request_than_one_may_send_is_refused(coordinator: Machine) -> None:
+    assert asked(coordinator, content_length=str(2**20 + 1)) == 413
+
+
+def test_an_address_that_asks_too_often_is_told_to_come_again(coordinator: Machine) -> None:
+    assert 503 in [asked(coordinator) for _ in range(30)]
 
 
 def test_it_refuses_all_other_networks(coordinator: Machine, alone: Machine) -> None:

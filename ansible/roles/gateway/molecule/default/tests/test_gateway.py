@@ -1,6 +1,7 @@
 """The gateway with the role's defaults: port 443 with TLS, the Fleet API and nothing else."""
 
 import http.client
+import json
 import ssl
 
 import pytest
@@ -38,8 +39,9 @@ def test_it_answers_403_to_all_else(coordinator: Machine, path: str) -> None:
 def test_it_writes_down_what_it_refused(coordinator: Machine) -> None:
     assert ask(coordinator.address, "/v1/control/to-be-noted").status == 403
     noted = coordinator.host.check_output("journalctl --sync; journalctl --identifier=flower_gateway --output=cat")
+    last = json.loads(noted.splitlines()[-1])
     sender = coordinator.address.rsplit(".", 1)[0] + ".1"
-    assert f'{sender} "POST /v1/control/to-be-noted" 403' in noted
+    assert (last["address"], last["path"], last["status"]) == (sender, "/v1/control/to-be-noted", 403)
 
 
 def test_it_speaks_the_latest_tls_alone(coordinator: Machine) -> None:
@@ -57,7 +59,8 @@ def test_it_does_not_tell_its_version(coordinator: Machine) -> None:
 def test_it_holds_its_own_key_and_reads_no_other(coordinator: Machine) -> None:
     inside = coordinator.inside("flower-gateway", read=SECRETS)
     assert inside["user"] == "flower-gateway"
-    assert inside["credentials"].keys() == {"server.key"}
+    key = coordinator.host.file("/run/flower-gateway/server.key")
+    assert (key.user, key.mode) == ("flower-gateway", 0o400)
     assert set(inside["read"].values()) <= REFUSED
 
 
