@@ -19,6 +19,7 @@ from flowerbed import (
     control,
     deploy,
     doctor,
+    dossier,
     joining,
     kit,
     machines,
@@ -210,6 +211,26 @@ def audit_log(
     _print(as_json, trail.to_json(), lambda console: _trail_lines(console, trail))
     if trail.unreachable:
         raise typer.Exit(WorkFailed.exit_code)
+
+
+@app.command("dossier")
+def dossier_(
+    federation: Name = "lab",
+    site: Annotated[str | None, typer.Option(metavar="NAME", help="For this site alone.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The page; dossier-FED.html unless named.")] = None,
+    sbom: Annotated[Path | None, typer.Option(help="The bill of materials; beside the page unless named.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write one page for a hospital's IT: ports, users, files, keys, sandbox, versions, hashes; and a CycloneDX list.
+
+    No host is touched: the facts are what the roles would do with this federation's configuration.
+    """
+    made = dossier.collect(find(federation), site)
+    page = out or Path("-".join(["dossier", made.federation, *([site] if site else [])]) + ".html")
+    materials = sbom or page.with_suffix(".cdx.json")
+    page.write_text(made.to_html(), encoding="utf-8")
+    materials.write_text(made.to_cyclonedx(), encoding="utf-8")
+    _print(as_json, made.to_json(), lambda console: console.print(f"{page}\n{materials}", soft_wrap=True))
 
 
 @app.command()
