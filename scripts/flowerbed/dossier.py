@@ -338,7 +338,7 @@ def _describe(federation: Federation, more: list[str]) -> list[dict[str, Any]]:
             joined.write_text(yaml.safe_dump({"all": {"children": {"supernode": sites}}}))
             command += ["--inventory", str(joined)]
         # Nothing is connected to, installed or signed; so no passphrase is needed either.
-        nothing = {"ansible_connection": "nowhere", "_common_release": ""}
+        nothing = {"ansible_connection": "nowhere", "_common_release": "", "inventory_dir": str(federation.path)}
         nothing |= {f"{name}_passphrase": "not needed here" for name in ("authority", "superlink_ca", "gateway_ca")}
         command += ["--extra-vars", json.dumps(nothing), str(ANSIBLE / "playbooks" / "site.yml")]
         environment = {
@@ -523,11 +523,12 @@ def _uninstall(machine: Machine, started: list[str]) -> list[str]:
         re.sub(r"^(/etc/[^/]+).*", r"\1", one.path) for one in machine.places if one.path.startswith("/etc/flower")
     }
     other = [one.path for one in machine.places if one.kind == "file" and not one.path.startswith("/etc/flower")]
-    folders = sorted({*roots, *(f"/var/lib/{one}" for one in states), "/opt/flower"})
+    drop_ins = {str(Path(one).parent) for one in other if ".service.d/" in one}
+    folders = sorted({*roots, *(f"/var/lib/{one}" for one in states), *drop_ins, "/opt/flower"})
     return [
         f"systemctl disable --now {' '.join(reversed(units))}",
         f"rm -r {' '.join(folders)}",
-        f"rm {' '.join(other)}",
+        f"rm {' '.join(one for one in other if str(Path(one).parent) not in drop_ins)}",
         "systemctl daemon-reload",
         *(f"userdel {user}" for user in machine.users),
     ]

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 from flowerbed import lab
 from tests.e2e.conftest import SITES, Standing, prepare_data
@@ -22,6 +23,20 @@ def test_one_more_entry_adds_that_hospital_and_changes_no_other_host(standing: S
     assert up["hosts_changed"]["hospital-d"] > 0
     nodes = {host["name"]: host["node"] for host in standing.succeed("status", standing.path)["hosts"]}
     assert nodes["hospital-d"] == "online"
+
+
+def test_what_the_dossier_says_of_leaving_takes_everything_away_but_the_data(
+    standing: Standing, tmp_path: Path
+) -> None:
+    page = str(tmp_path / "page.html")
+    (machine,) = standing.succeed("dossier", standing.path, "--site", "hospital-d", "--out", page)["machines"]
+    host = standing.host("hospital-d")
+    for command in machine["uninstall"]:
+        host.check_output(command)
+    left = host.check_output("find / -xdev -iname '*flower*' -not -path '/proc/*' -not -path '/var/lib/systemd/*'")
+    assert left == ""
+    assert "flower" not in host.check_output("getent passwd; nft list ruleset; ps -eo args")
+    assert host.check_output("ls /srv/hospital")
 
 
 def test_one_entry_less_unregisters_the_hospital_and_takes_its_machine_away(standing: Standing) -> None:
