@@ -130,7 +130,8 @@ class Firewall:
                 "firewall_allowed_ports, or set firewall_manage to false"
             )
         client, networks = self.params["client"], [_network(text) for text in self.params["ssh_networks"]]
-        if client and networks and not any(ipaddress.ip_address(client) in network for network in networks):
+        address = ipaddress.ip_address(client or "127.0.0.1")
+        if networks and not (address.is_loopback or any(address in network for network in networks)):
             raise FirewallError(
                 f"the firewall would lock you out: your session comes from {client}, which is in none of "
                 "firewall_ssh_networks: add its network"
