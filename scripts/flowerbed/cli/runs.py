@@ -84,9 +84,8 @@ def runs_(
     """List the runs of a federation."""
     with control.open_way(find(federation)) as way, runs.control(way.connection) as api:
         found = api.runs(limit)
-    print_result(
-        as_json, {"runs": [dataclasses.asdict(one) for one in found]}, lambda console: runs_table(console, found)
-    )
+    document = {"runs": [dataclasses.asdict(one) for one in found]}
+    print_result(as_json, document, lambda console: runs_table(console, found))
 
 
 @app.command()
@@ -148,6 +147,7 @@ def _end_of_run(result: runs.RunResult, as_json: bool) -> None:
 
 
 def runs_table(console: Console, found: list[runs.Run]) -> None:
+    """Print the runs for people."""
     table = Table(box=None, header_style="dim")
     for column in ("run", "app", "status", "submitted", "seconds"):
         table.add_column(column)

@@ -18,6 +18,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document an
 
 
 def print_result(as_json: bool, document: Any, people: Callable[[Console], None]) -> None:
+    """Print a result: one JSON document, or what `people` prints."""
     if as_json:
         print(json.dumps(document, indent=2, default=str))
     else:
@@ -25,10 +26,12 @@ def print_result(as_json: bool, document: Any, people: Callable[[Console], None]
 
 
 def escape(text: str) -> str:
+    """The text as rich prints it unchanged."""
     return text.replace("[", r"\[")
 
 
 def fail(message: str, code: int) -> None:
+    """Print an error in one line, and end with its exit code."""
     if "--json" in sys.argv:
         print(json.dumps({"error": message, "exit_code": code}))
     Console(stderr=True, highlight=False).print(f"[red]error:[/] {escape(message)}", soft_wrap=True)
