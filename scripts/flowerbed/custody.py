@@ -12,14 +12,12 @@ _PUBLIC = {".crt", ".pub"}
 """Certificates and public keys; the folder above them is closed all the same."""
 
 
-def protect(federation: Federation) -> list[str]:
-    """Close `secrets/` to everybody else, keep it and `.state/` out of git; returns the paths that were open.
+def close(federation: Federation) -> list[str]:
+    """Close `secrets/`, where there is one, to everybody else; returns the paths that were open.
 
     Raises UsageError for what is open and cannot be closed, and for a secret that git has already.
     """
     _refuse_tracked(federation)
-    for folder in (federation.secrets, federation.state):
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     closed = open_paths(federation)
     for path in closed:
         try:
@@ -30,9 +28,14 @@ def protect(federation: Federation) -> list[str]:
             ) from None
         if path.stat().st_mode & _OTHERS:
             raise UsageError(f"{path} stays open to other users: its file system keeps no modes; {_REMEDY}")
-    for folder in (federation.secrets, federation.state):
-        replace_file(folder / ".gitignore", "*\n")
     return [str(path.relative_to(federation.path)) for path in closed]
+
+
+def make(federation: Federation) -> None:
+    """Make `secrets/` and `.state/`, for their owner alone and unseen by git."""
+    for folder in (federation.secrets, federation.state):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        replace_file(folder / ".gitignore", "*\n")
 
 
 _REMEDY = "move it to a folder of your own and put a link in its place"

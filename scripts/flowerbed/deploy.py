@@ -51,11 +51,12 @@ def up(
     `boot_seconds` is how long a new machine in a cloud may take until it can be reached.
     Raises FlowerbedError as each layer does; what was done until then stays, and the same call continues.
     """
-    if not check and (closed := custody.protect(federation)):
+    if not check and (closed := custody.close(federation)):
         steps.say(f"{', '.join(closed)} of {federation.name} could be opened by others: closed")
     if federation.platform_file is None:
         _refuse_wrong_files(federation)
         _refuse_closed_ways(inventory.read(federation))
+    custody.make(federation)
     _prepare_passphrase(federation)
     # Machines that exist already say in hosts.yml what they run; others are not known yet.
     pythons = [DEFAULT_PYTHON] if federation.platform_file else inventory.read(federation).pythons

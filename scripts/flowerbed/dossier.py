@@ -64,9 +64,9 @@ STOPS = (
         f"{_TESTS}an_app_has_no_privilege_and_gains_none",
     ),
     Stop(
-        "reach any address but the machine's own loopback",
+        "reach any address but the one port on the machine's own loopback that serves it",
         ("IPAddressDeny", "IPAddressAllow", "PrivateNetwork"),
-        f"{_TESTS}an_app_reaches_no_address_of_the_network",
+        f"{_TESTS}a_clientapp_reaches_the_supernodes_port_and_nothing_else",
     ),
     Stop(
         "change the site's data",
@@ -83,7 +83,7 @@ STOPS = (
     Stop(
         "read a key, or the state of the service that holds it",
         ("User", "StateDirectoryMode", "UMask"),
-        f"{_TESTS}an_app_cannot_read_keys_or_the_supernodes_state",
+        f"{_TESTS}an_app_cannot_read_keys_secrets_or_the_supernodes_state",
     ),
     Stop(
         "write anywhere but into a folder of its own",
@@ -96,6 +96,18 @@ STOPS = (
         f"{_TESTS}what_an_app_writes_to_tmp_nobody_else_sees",
     ),
     Stop("see the processes of others", ("ProtectProc",), f"{_TESTS}an_app_sees_no_process_of_another_user"),
+    Stop("trace or end other processes", ("SystemCallFilter",), f"{_TESTS}an_app_traces_and_signals_no_process"),
+    Stop("fork without end", ("TasksMax", "LimitNPROC"), f"{_TESTS}an_app_that_forks_without_end_is_stopped_early"),
+    Stop(
+        "fill the disk or the memory",
+        ("TemporaryFileSystem", "MemoryMax", "LimitFSIZE"),
+        f"{_TESTS}an_app_that_fills_the_disk_fills_its_own_memory_to_the_limit",
+    ),
+    Stop(
+        "outlive its run, or leave anything behind for the next",
+        ("KillMode", "RuntimeDirectory", "StandardInput"),
+        f"{_TESTS}after_the_run_no_process_and_no_file_of_an_app_is_left_but_its_results",
+    ),
     Stop(
         "open sockets of other kinds, such as to the kernel",
         ("RestrictAddressFamilies",),

@@ -46,7 +46,7 @@ def test_up_closes_an_open_secrets_folder_before_anything_else(
         "secrets/ssh/id_ed25519": 0o600,
         "secrets/ssh/id_ed25519.pub": 0o644,
     }
-    assert custody.protect(federation) == []
+    assert custody.close(federation) == []
 
 
 def test_a_check_closes_nothing(federation: Federation) -> None:
@@ -66,7 +66,7 @@ def test_a_folder_that_cannot_be_closed_is_named_with_the_remedy(federation: Fed
 
 
 def test_git_does_not_see_the_secrets_of_a_protected_federation(federation: Federation) -> None:
-    custody.protect(federation)
+    custody.make(federation)
     git(federation, "add", "--all")
     assert git(federation, "ls-files") == ""
 
