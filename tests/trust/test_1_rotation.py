@@ -8,11 +8,9 @@ from typing import Any
 
 import pytest
 
-from flowerbed.paths import REPOSITORY
-from tests.e2e.conftest import Standing
+from tests.e2e.conftest import EXAMPLE, Standing
 from tests.trust.conftest import SITES
 
-TINY = REPOSITORY / "tests" / "apps" / "tiny"
 AT_A_SITE = ("node_key", "runtime.key", "superexec.secret", "runtime.crt")
 AT_THE_COORDINATOR = ("gateway/server.key", "gateway/server.crt")
 AT_THE_COORDINATOR += ("superlink/server.key", "superlink/server.crt", "superlink/superexec.secret")
@@ -69,7 +67,7 @@ def rotation(standing: Standing) -> Rotation:
     """A run that goes on for as long as the rotation takes, and two rounds more."""
     before = sums(standing)
     started = standing.succeed(
-        "run", str(TINY), "--federation", standing.path, "--detach", "-c", "num-server-rounds=500"
+        "run", str(EXAMPLE), "--federation", standing.path, "--detach", "-c", "num-server-rounds=500"
     )
     run_id = started["run_id"]
     try:
