@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -130,15 +131,22 @@ def give_secrets(standing: Standing) -> None:
         (variables / f"{host}.yml").write_text(f'{role}_secrets: {{{name}: "{lookup}"}}\n')
 
 
+@contextmanager
+def up(made: Standing) -> Iterator[Standing]:
+    """Bring the federation up, and take it down afterwards, also after a failure."""
+    try:
+        raised = made.flowerbed("up", made.path)
+        assert raised.returncode == 0, raised.stdout + raised.stderr
+        yield made
+    finally:
+        down = made.flowerbed("down", made.path)
+        assert down.returncode == 0, down.stdout + down.stderr
+
+
 @pytest.fixture(scope="session")
 def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
     """A federation with three hospitals; taken down afterwards, also after a failure."""
     made = make(tmp_path_factory.mktemp("e2e"), "e2e", SITES, "10.79.0.0/16")
     give_secrets(made)
-    try:
-        up = made.flowerbed("up", made.path)
-        assert up.returncode == 0, up.stdout + up.stderr
+    with up(made):
         yield made
-    finally:
-        down = made.flowerbed("down", made.path)
-        assert down.returncode == 0, down.stdout + down.stderr

@@ -16,7 +16,7 @@ from flowerbed.federation import Federation
 from flowerbed.inventory import Host
 from flowerbed.paths import REPOSITORY
 from flowerbed.ssh import Shell
-from tests.e2e.conftest import Standing, make
+from tests.e2e.conftest import Standing, make, up
 
 NAME = "test-joining"
 NETWORK = "10.121.0.0/16"
@@ -104,13 +104,10 @@ def joining(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Joining]:
     made = Joining(make(folder, NAME, [REACHED, *HOSPITALS], NETWORK))
     made.standing.set_sites([REACHED])
     try:
-        up = made.standing.flowerbed("up", made.standing.path)
-        assert up.returncode == 0, up.stdout + up.stderr
-        data = made.standing.federation.data
-        made.hospitals = {name: _hospital(folder, name, data / name) for name in HOSPITALS}
-        yield made
+        with up(made.standing):
+            data = made.standing.federation.data
+            made.hospitals = {name: _hospital(folder, name, data / name) for name in HOSPITALS}
+            yield made
     finally:
         for name in HOSPITALS:
             lab.destroy(NAME, name)
-        down = made.standing.flowerbed("down", made.standing.path)
-        assert down.returncode == 0, down.stdout + down.stderr

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.conftest import Standing, make
+from tests.e2e.conftest import Standing, make, up
 
 TEN = [f"hospital-{letter}" for letter in "abcdefghij"]
 
@@ -12,13 +12,8 @@ TEN = [f"hospital-{letter}" for letter in "abcdefghij"]
 @pytest.fixture(scope="module")
 def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
     """A federation of ten; taken down afterwards, also after a failure."""
-    made = make(tmp_path_factory.mktemp("scale"), "scale", TEN, "10.80.0.0/16")
-    try:
-        up = made.flowerbed("up", made.path)
-        assert up.returncode == 0, up.stdout + up.stderr
+    with up(make(tmp_path_factory.mktemp("scale"), "scale", TEN, "10.80.0.0/16")) as made:
         yield made
-    finally:
-        assert made.flowerbed("down", made.path).returncode == 0
 
 
 def test_ten_hospitals_are_online(standing: Standing) -> None:

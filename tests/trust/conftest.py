@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.conftest import Standing, make
+from tests.e2e.conftest import Standing, make, up
 
 SITES = ["hospital-a", "hospital-b"]
 
@@ -12,11 +12,5 @@ SITES = ["hospital-a", "hospital-b"]
 @pytest.fixture(scope="session")
 def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
     """The federation; taken down afterwards, also after a failure."""
-    made = make(tmp_path_factory.mktemp("trust"), "test-trust", SITES, "10.122.0.0/16")
-    try:
-        up = made.flowerbed("up", made.path)
-        assert up.returncode == 0, up.stdout + up.stderr
+    with up(make(tmp_path_factory.mktemp("trust"), "test-trust", SITES, "10.122.0.0/16")) as made:
         yield made
-    finally:
-        down = made.flowerbed("down", made.path)
-        assert down.returncode == 0, down.stdout + down.stderr
