@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -36,6 +37,8 @@ class Standing:
     network: str
     program: str = FLOWERBED
     example: Path = EXAMPLE
+    # pytest's own folders are too long a path for a socket.
+    sockets: TemporaryDirectory[str] = field(default_factory=lambda: TemporaryDirectory(prefix="ssh-"))
     _hosts: dict[str, Host] = field(default_factory=dict)
 
     @property
@@ -80,7 +83,7 @@ class Standing:
                 f"Host {machine.address}\n  User root\n  IdentityFile {self.federation.ssh_key}\n"
                 f"  IdentitiesOnly yes\n  StrictHostKeyChecking yes\n"
                 f"  UserKnownHostsFile {self.federation.known_hosts}\n"
-                f"  ControlMaster auto\n  ControlPath {self.work}/%C\n  ControlPersist 30s\n"
+                f"  ControlMaster auto\n  ControlPath {self.sockets.name}/%C\n  ControlPersist 30s\n"
             )
             self._hosts[name] = testinfra.get_host(f"ssh://root@{machine.address}", ssh_config=str(config))
         return self._hosts[name]
@@ -140,6 +143,7 @@ def up(made: Standing) -> Iterator[Standing]:
         yield made
     finally:
         down = made.flowerbed("down", made.path)
+        made.sockets.cleanup()
         assert down.returncode == 0, down.stdout + down.stderr
 
 
