@@ -18,7 +18,7 @@ def test_a_check_right_after_would_change_nothing() -> None:
 
 
 def test_the_units_are_those_that_should_be_there_and_run(each_machine: Machine) -> None:
-    listed = each_machine.host.check_output("systemctl list-units --all 'flower-*.service' --plain --no-legend")
+    listed = each_machine.host.check_output("systemctl list-units 'flower-*.service' --plain --no-legend")
     states = {line.split()[0].removesuffix(".service"): line.split()[2] for line in listed.splitlines()}
     assert states == dict.fromkeys(each_machine.units, "active")
 

@@ -97,5 +97,5 @@ def test_without_tls_it_passes_the_fleet_api_and_nothing_else(alone: Machine) ->
 
 
 def test_without_tls_it_needs_no_release_and_no_key(alone: Machine) -> None:
-    assert not alone.host.file("/opt/flower").exists
+    assert not alone.host.file("/opt/flower/releases").exists
     assert alone.inside("flower-gateway")["credentials"] == {}
