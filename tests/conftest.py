@@ -1,4 +1,4 @@
-"""What may run side by side: `./scripts/test` gives each of three workers one group of tests at a time."""
+"""What may run side by side: `./scripts/test` gives each of two workers one group of tests at a time."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from xdist.scheduler import LoadScopeScheduling
 HERE = Path(__file__).parent
 # Tests of one folder build on each other or share hosts; elsewhere those of one file do.
 WHOLE = ("ansible", "driver", "e2e", "existing", "joining", "lab", "terraform", "trust")
-LONGEST_FIRST = ("e2e", "ansible", "joining", "trust", "existing", "driver")
+LONGEST_FIRST = ("e2e", "ansible", "existing", "driver")
 
 
 class ByGroup(LoadScopeScheduling):
