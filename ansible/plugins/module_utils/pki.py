@@ -295,7 +295,7 @@ def save_authority(folder: Path, authority: Authority, passphrase: str) -> None:
 
 
 def trusted(folder: Path) -> str:
-    """The certificates that hosts trust, in PEM form, the signing authority's first; raises PkiError."""
+    """The certificates that hosts trust, in PEM form; raises PkiError."""
     file = folder / "trust.crt"
     return _read(file if file.exists() else folder / "ca.crt").decode()
 
@@ -350,8 +350,9 @@ def switch(folder: Path, passphrase: str) -> bool:
             return False  # it was done before
         raise PkiError(f"{follower} does not exist: prepare the next authority first")
     open_authority(follower, certificate, passphrase)
-    old = read_certificate(_read(folder / "ca.crt"), str(folder / "ca.crt"))
-    _trust(folder, [certificate, old])
+    if certificate not in trusts(folder):
+        raise PkiError(f"hosts do not trust {follower} yet: prepare the next authority again")
+    # trust.crt stays as it is to the last byte: a SuperNode starts anew where it has changed.
     replace_file(folder / "ca.key", _read(follower / "ca.key"), 0o600)
     replace_file(folder / "ca.crt", to_pem(certificate).encode(), 0o644)
     _remove(follower)
