@@ -352,10 +352,12 @@ def _describe(federation: Federation, more: list[str]) -> list[dict[str, Any]]:
         # Nothing is connected to, installed or signed; so no passphrase is needed either.
         nothing = {"ansible_connection": "nowhere", "_common_release": "", "inventory_dir": str(federation.path)}
         nothing |= {f"{name}_passphrase": "not needed here" for name in ("authority", "superlink_ca", "gateway_ca")}
-        command += ["--extra-vars", json.dumps(nothing), str(ANSIBLE / "playbooks" / "site.yml")]
+        collection = _without_actions(Path(folder))
+        command += ["--extra-vars", json.dumps(nothing), str(collection / "playbooks" / "site.yml")]
         environment = {
             **os.environ,
             "ANSIBLE_CONFIG": str(ANSIBLE / "ansible.cfg"),
+            "ANSIBLE_COLLECTIONS_PATH": folder,
             "ANSIBLE_ACTION_PLUGINS": str(_PLUGINS / "action"),
             "ANSIBLE_CONNECTION_PLUGINS": str(_PLUGINS / "connection"),
             "ANSIBLE_NOCOLOR": "1",
@@ -366,6 +368,18 @@ def _describe(federation: Federation, more: list[str]) -> list[dict[str, Any]]:
             said = re.findall(r"(?:ERROR|fatal).*", done.stderr + done.stdout) or [done.stderr[-400:]]
             raise WorkFailed(f"the roles cannot be described: {' '.join(said[0].split())}")
         return [json.loads(line) for line in described.read_text().splitlines()]
+
+
+def _without_actions(folder: Path) -> Path:
+    """The collection, but for the actions that go before a module on the operator's machine: they want the host."""
+    collection = folder / "ansible_collections" / "flowerbed" / "federation"
+    (collection / "plugins").mkdir(parents=True)
+    for part in ("galaxy.yml", "meta", "roles", "playbooks"):
+        (collection / part).symlink_to(ANSIBLE / part)
+    for part in (ANSIBLE / "plugins").iterdir():
+        if part.name != "action":
+            (collection / "plugins" / part.name).symlink_to(part)
+    return collection
 
 
 def _fill(machine: Machine, records: list[dict[str, Any]]) -> None:
@@ -385,6 +399,9 @@ def _fill(machine: Machine, records: list[dict[str, Any]]) -> None:
             started += [one["name"] for one in asked["units"] if one["name"] not in started]
         elif record["module"] == "preflight":
             machine.programs += [one for one in asked.get("programs", {}).values() if one not in machine.programs]
+        elif record["module"] == "firewall" and asked["state"] == "present":
+            started.append("flower-egress@firewall.service")
+            machine.places.append(Place("/etc/flower/egress/firewall.nft", "file", "root", "0644", role))
         elif record["module"] in ("node_key", "certificate_request"):
             machine.places += _key_places(asked, role)
     machine.places = sorted({one.path: one for one in machine.places if one.path not in absent}.values(), key=_by_path)

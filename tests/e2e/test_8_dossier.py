@@ -47,10 +47,10 @@ def test_the_users_are_those_that_exist_and_run_what_is_said(
     there = set(re.findall(r"^(flower-[a-z]+):", host.check_output("getent passwd"), re.MULTILINE))
     assert machine["users"].keys() == there
     for unit in machine["units"]:
-        if "@" not in unit["name"] and unit["name"].endswith(".service"):
+        if "@" not in unit["name"] and unit["name"].endswith(".service") and "WantedBy" in unit["directives"]:
             assert host.check_output(f"systemctl show --property=User --value {unit['name']}") == unit["user"]
             assert host.check_output(f"systemctl is-enabled {unit['name']}") == "enabled"
-    files = host.check_output("cd /etc/systemd/system && ls -d flower-*.service flower-*.socket 2>/dev/null; true")
+    files = host.check_output("cd /etc/systemd/system && ls -d flower-*.service flower-*.socket flower-*.timer || true")
     assert {unit["name"] for unit in machine["units"]} == set(files.split())
 
 

@@ -14,7 +14,7 @@ from ansible.plugins.action import ActionBase
 
 # What the roles go on with: enough to describe the next step.
 _ANSWERS: dict[str, dict[str, Any]] = {
-    "node_key": {"public_key": "", "fingerprint": ""},
+    "node_key": {"public_key": "", "next_public_key": "", "fingerprint": ""},
     "certificate_request": {"csr": "", "certificate": ""},
     "certificate": {"certificate": "a certificate", "ca": "a certificate"},
     "nodes": {"nodes": {}},

@@ -184,11 +184,11 @@ def _trace(pid: int) -> None:
 
 
 def _signalled() -> Iterator[int]:
-    """Processes that are not this one's and that take its signals."""
+    """Processes of other users that take its signals; those of other apps, which have the same user, do."""
     for pid in range(1, 1 << 16):
         try:
-            if os.getpgid(pid) != os.getpgid(0):
-                os.kill(pid, 0)
+            os.kill(pid, 0)
+            if Path(f"/proc/{pid}").stat().st_uid != os.getuid():
                 yield pid
         except OSError:
             continue
