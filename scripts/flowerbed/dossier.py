@@ -376,9 +376,9 @@ def _without_actions(folder: Path) -> Path:
     (collection / "plugins").mkdir(parents=True)
     for part in ("galaxy.yml", "meta", "roles", "playbooks"):
         (collection / part).symlink_to(ANSIBLE / part)
-    for part in (ANSIBLE / "plugins").iterdir():
-        if part.name != "action":
-            (collection / "plugins" / part.name).symlink_to(part)
+    for kind in (ANSIBLE / "plugins").iterdir():
+        if kind.name != "action":
+            (collection / "plugins" / kind.name).symlink_to(kind)
     return collection
 
 

@@ -188,10 +188,17 @@ def _signalled() -> Iterator[int]:
     for pid in range(1, 1 << 16):
         try:
             os.kill(pid, 0)
-            if Path(f"/proc/{pid}").stat().st_uid != os.getuid():
-                yield pid
         except OSError:
             continue
+        if not _own(pid):
+            yield pid
+
+
+def _own(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}").stat().st_uid == os.getuid()
+    except OSError:
+        return False  # of another user, who cannot be seen
 
 
 def _foreign_processes() -> list[str]:
