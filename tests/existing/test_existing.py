@@ -111,7 +111,8 @@ def in_an_instance(existing: Existing, site: str, look: str) -> str:
     return existing.on(
         site,
         f"setpriv --reuid=flower-superexec --clear-groups python3 -c '{wait}' /run/flower/clientapp.sock & waits=$!;"
-        "find_pid() { pid=$(systemctl show --property=MainPID --value 'flower-clientapp@*'); test -n \"$pid\"; };"
+        # By its command line: until then it is still systemd's, outside of the sandbox.
+        "find_pid() { pid=$(pgrep -f '[/]libexec/instance.py' | head -1); test -n \"$pid\"; };"
         f"until find_pid; do sleep 0.1; done; {look}; kill $waits",
     )
 
