@@ -135,7 +135,9 @@ class Unit:
     def reads(self, path: str) -> bool:
         """Whether systemd hands it the file."""
         given = self.directives.get("LoadCredential", []) + self.directives.get("EnvironmentFile", [])
-        return any(one.partition(":")[2] == path or one.lstrip("-") == path for one in given)
+        # The gateway takes a renewed key by a reload, so that each copies it for the service.
+        copied = any(path in one.split() for one in self.directives.get("ExecReload", []))
+        return copied or any(one.partition(":")[2] == path or one.lstrip("-") == path for one in given)
 
     def shows(self, names: Iterable[str]) -> list[str]:
         """These directives as they stand in the unit."""
@@ -554,10 +556,11 @@ def _uninstall(machine: Machine, started: list[str]) -> list[str]:
     other = [one.path for one in machine.places if one.kind == "file" and not one.path.startswith("/etc/flower")]
     drop_ins = {str(Path(one).parent) for one in other if ".service.d/" in one}
     folders = sorted({*roots, *(f"/var/lib/{one}" for one in states), *drop_ins, "/opt/flower"})
+    alone = [one for one in other if not any(one.startswith(f"{folder}/") for folder in folders)]
     return [
         f"systemctl disable --now {' '.join(reversed(units))}",
         f"rm -r {' '.join(folders)}",
-        f"rm {' '.join(one for one in other if str(Path(one).parent) not in drop_ins)}",
+        f"rm {' '.join(alone)}",
         "systemctl daemon-reload",
         *(f"userdel {user}" for user in machine.users),
     ]

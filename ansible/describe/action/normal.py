@@ -18,6 +18,7 @@ _ANSWERS: dict[str, dict[str, Any]] = {
     "certificate_request": {"csr": "", "certificate": ""},
     "certificate": {"certificate": "a certificate", "ca": "a certificate"},
     "nodes": {"nodes": {}},
+    "preflight": {"packages": [], "unenforced": []},
 }
 _HIDDEN = ("password", "passphrase", "secret")
 
@@ -45,8 +46,8 @@ class ActionModule(ActionBase):
             file.write(json.dumps(described, default=str) + "\n")
         # A name that the host would look up stands for its addresses.
         name = self._task.args.get("resolve")
-        looked_up = {"packages": [], "addresses": [name] if name else []} if module == "preflight" else {}
-        return result | {"changed": False} | _ANSWERS.get(module, {}) | looked_up
+        found = {"addresses": [name] if name else []} if module == "preflight" else {}
+        return result | {"changed": False} | _ANSWERS.get(module, {}) | found
 
     def _settings(self, role: str, variables: dict[str, Any]) -> dict[str, Any]:
         """The role's public variables as they are on this host."""
