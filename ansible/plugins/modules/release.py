@@ -339,7 +339,7 @@ def main() -> None:
         module.exit_json(**_apply(module, releases, ident, archive))
     try:
         releases.folder.mkdir(parents=True, exist_ok=True)
-        with (releases.folder / ".lock").open("w") as handle:
+        with (releases.folder / ".lock").open("a") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
             result = _apply(module, releases, ident, archive)
     except PermissionError as error:
