@@ -39,12 +39,12 @@ def test_a_wrong_passphrase_is_named_and_changes_nothing(standing: Standing) -> 
 
 def test_missing_data_is_named_before_anything_is_changed(standing: Standing) -> None:
     file = standing.federation.path / "host_vars" / "hospital-a.yml"
-    file.parent.mkdir(exist_ok=True)
-    file.write_text("supernode_data_path: /srv/not-there\n")
+    before = file.read_text()
+    file.write_text(f"{before}supernode_data_path: /srv/not-there\n")
     try:
         line = error_line(standing, "up", standing.path, code=1)
     finally:
-        file.unlink()
+        file.write_text(before)
     assert "hospital-a" in line
     assert "/srv/not-there does not exist" in line
     assert "supernode_data_path" in line
@@ -53,13 +53,14 @@ def test_missing_data_is_named_before_anything_is_changed(standing: Standing) ->
 def test_a_port_in_use_is_named_with_the_variable_that_chooses_another(standing: Standing) -> None:
     host = standing.host("hospital-a")
     file = standing.federation.path / "host_vars" / "hospital-a.yml"
-    file.write_text("supernode_port: 9555\n")
+    before = file.read_text()
+    file.write_text(f"{before}supernode_port: 9555\n")
     host.check_output("systemd-run --unit=in-the-way --collect python3 -m http.server --bind 127.0.0.1 9555")
     host.run("for i in $(seq 50); do (echo > /dev/tcp/127.0.0.1/9555) 2>/dev/null && break; sleep 0.1; done")
     try:
         line = error_line(standing, "up", standing.path, code=1)
     finally:
-        file.unlink()
+        file.write_text(before)
         host.check_output("systemctl stop in-the-way")
     assert "hospital-a" in line
     assert "port 9555 is in use" in line

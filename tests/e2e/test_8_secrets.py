@@ -137,7 +137,8 @@ def test_on_a_host_each_secret_is_in_its_own_file_alone(known: Known, found: dic
     for name in HOSTS:
         for one in found[name]:
             # systemd hands a service what it may read in a folder of the service's own.
-            place = "credentials" if one["where"].startswith("/run/credentials/flower-") else one["where"]
+            handed = one["where"].startswith(("/run/credentials/flower-", "/run/flower-gateway/"))
+            place = "credentials" if handed else one["where"]
             holders.setdefault(one["value"], set()).add(f"{name}:{place}")
             assert one["mode"] & 0o077 == 0 or one["value"] == PLANTED, one
     holders.pop(PLANTED)
