@@ -45,7 +45,7 @@ def _files(roots: list[str], skip: list[str], since: float) -> Source:
     seen = set()
     for root in roots:
         for folder, below, names in os.walk(root):
-            below[:] = [name for name in below if os.path.join(folder, name) not in skip]  # noqa: PTH118 - many
+            below[:] = [name for name in below if os.path.join(folder, name) not in skip]  # noqa: PTH118 - a Path for each of all files of a host costs minutes
             for name in names:
                 path = Path(folder, name)
                 try:

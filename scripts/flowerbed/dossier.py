@@ -28,7 +28,7 @@ from cyclonedx.model.component import Component, ComponentType
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
-from flowerbed import __version__, inventory, release
+from flowerbed import __version__, inventory, joining, release
 from flowerbed.errors import UsageError, WorkFailed
 from flowerbed.federation import DEFAULT_PYTHON, Federation
 from flowerbed.paths import ANSIBLE
@@ -302,7 +302,8 @@ def collect(federation: Federation, site: str | None = None) -> Dossier:
     if not federation.ca_certificate.exists():
         raise UsageError(f"{federation.ca_certificate} is missing: bring the federation up, which makes the CA")
     hosts = {known.coordinator.name: known.coordinator, **known.sites}
-    joined = _joined(federation)
+    # The sites that joined by a kit, which the consortium has no way into.
+    joined = sorted(joining.approved(federation))
     if site is not None and site not in known.sites and site not in joined:
         names = ", ".join(sorted({*known.sites, *joined})) or "none"
         raise UsageError(f"site '{site}' is unknown: there are {names}")
@@ -331,12 +332,6 @@ def collect(federation: Federation, site: str | None = None) -> Dossier:
         machines=machines,
         releases={one["id"]: _packages(one) for one in manifests.values() if one["id"] in used},
     )
-
-
-def _joined(federation: Federation) -> list[str]:
-    """The sites that joined by a kit, which the consortium has no way into."""
-    file = federation.path / "approved.json"
-    return sorted(json.loads(file.read_text())["sites"]) if file.exists() else []
 
 
 def _describe(federation: Federation, more: list[str]) -> list[dict[str, Any]]:

@@ -59,8 +59,8 @@ def run(standing: LoopbackFederation, apps: Path, home: Path) -> Callable[..., R
         connection = options.pop("connection", standing.connection)
         coordinator = options.pop("coordinator", COORDINATOR)
         return submit_and_follow(
-            connection,  # type: ignore[arg-type]
-            coordinator,  # type: ignore[arg-type]
+            connection,  # type: ignore[arg-type] - it may be one of the options, which are of any type
+            coordinator,  # type: ignore[arg-type] - the same
             apps / "tiny",
             config,
             deployed=standing.deployed,

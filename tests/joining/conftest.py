@@ -59,13 +59,13 @@ class Hospital:
         """Run a command of the README's, as it stands there, in the folder of the kit."""
         here = command.replace("hospital-d", self.name)
         here = re.sub(r"--ca-fingerprint \S+", f"--ca-fingerprint {self.ca_fingerprint}", here)
-        done = self.shell.command(["sh", "-c", f"cd /root; cd {self.name} 2>/dev/null; {here}"])
+        done = self.shell.command(["sh", "-c", f"cd; cd {self.name} 2>/dev/null; {here}"])
         return subprocess.run(done, capture_output=True, text=True, check=False)
 
     def receive(self, file: Path) -> None:
         """Bring a file to the machine, by whatever way."""
         with file.open("rb") as content:
-            subprocess.run(self.shell.command(["sh", "-c", f"cat >/root/{file.name}"]), stdin=content, check=True)
+            subprocess.run(self.shell.command(["sh", "-c", f"cat >~/{file.name}"]), stdin=content, check=True)
 
     def everything(self) -> list[str]:
         """What there is on the machine."""

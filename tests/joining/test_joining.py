@@ -86,7 +86,7 @@ def test_a_kit_that_was_tampered_with_is_refused_before_anything_is_changed(join
     assert hospital.says(UNPACK).returncode == 0
     genuine = hospital.on("cp -a hospital-d genuine && cat hospital-d/collection.tar | sha256sum")
     before = hospital.everything()
-    hospital.on("printf x | dd of=/root/hospital-d/collection.tar bs=1 seek=4000 conv=notrunc 2>&1")
+    hospital.on("printf x | dd of=$HOME/hospital-d/collection.tar bs=1 seek=4000 conv=notrunc 2>&1")
     done = hospital.says(JOIN)
     hospital.on("cp -p genuine/collection.tar hospital-d/")
     assert done.returncode == 2
@@ -115,7 +115,7 @@ def test_join_makes_a_site_and_a_request_without_a_secret_and_leaves_nothing_els
         hospital = joining.hospitals[name]
         assert f"{name} in {joining.standing.federation.name}" in said
         assert fingerprint(joining, name) in said
-        request(joining, name).write_text(hospital.on(f"cat /root/{name}/{name}.request.json"))
+        request(joining, name).write_text(hospital.on(f"cat ~/{name}/{name}.request.json"))
         key = hospital.on("cat /etc/flower/supernode/node_key").splitlines()[1]
         assert key not in request(joining, name).read_text()
         assert hospital.on("ls -A /opt") == "flower"

@@ -31,7 +31,7 @@ def refused(standing: Standing, since: str) -> bool:
 
 def test_a_revoked_site_is_refused_within_60_seconds_and_the_others_go_on(standing: Standing) -> None:
     host = standing.host(SITE)
-    host.check_output(f"cp {KEY} /root/backup_of_the_key")
+    host.check_output(f"cp {KEY} ~/backup_of_the_key")
     since = host.check_output("date -u +%FT%T")
     standing.succeed("site", "revoke", SITE, "--federation", standing.path, "--reason", "left the consortium")
     assert refused(standing, since)
@@ -53,12 +53,12 @@ def test_it_comes_back_with_a_key_of_its_own_making(standing: Standing) -> None:
 
 def test_a_backup_of_the_revoked_key_does_not_get_in(standing: Standing) -> None:
     host = standing.host(SITE)
-    host.check_output(f"cp -a {KEY} /root/good_key")
+    host.check_output(f"cp -a {KEY} ~/good_key")
     since = host.check_output("date -u +%FT%T")
-    host.check_output(f"cp /root/backup_of_the_key {KEY} && systemctl restart flower-supernode")
+    host.check_output(f"cp ~/backup_of_the_key {KEY} && systemctl restart flower-supernode")
     try:
         assert refused(standing, since)
         assert node_of(standing, SITE) != "online"
     finally:
-        host.check_output(f"cp -a /root/good_key {KEY} && rm /root/good_key /root/backup_of_the_key")
+        host.check_output(f"cp -a ~/good_key {KEY} && rm ~/good_key ~/backup_of_the_key")
         host.check_output("systemctl restart flower-supernode")

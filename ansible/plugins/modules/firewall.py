@@ -271,7 +271,10 @@ def _open(kind: str, port: int, networks: list[str]) -> str:
     if not networks:
         return f"{kind} dport {port} accept"
     found = [_network(text) for text in networks]
-    families = {"ip": [one for one in found if one.version == 4], "ip6": [one for one in found if one.version != 4]}  # noqa: PLR2004
+    families = {
+        "ip": [one for one in found if isinstance(one, ipaddress.IPv4Network)],
+        "ip6": [one for one in found if isinstance(one, ipaddress.IPv6Network)],
+    }
     return "\n".join(
         f"{family} saddr {{ {', '.join(map(str, ipaddress.collapse_addresses(ones)))} }} {kind} dport {port} accept"
         for family, ones in families.items()

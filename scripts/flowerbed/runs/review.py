@@ -74,6 +74,7 @@ def unpack(fab: bytes, reference: str) -> Packed:
                 for path, content in contents.items()
             ],
         )
+    # zipfile's own words for a kind of compression that it does not know is NotImplementedError.
     except (zipfile.BadZipFile, NotImplementedError, KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{reference}: it is no FAB: {error}") from None
 

@@ -44,7 +44,7 @@ def test_nothing_listens_where_it_should_not(each_machine: Machine) -> None:
 
 def test_a_service_writes_into_its_own_folders_alone(each_machine: Machine, service: str) -> None:
     # An instance that runs apps has what it may write in memory alone.
-    private = PRIVATE - {"/var/tmp"} if service in each_machine.instances else PRIVATE  # noqa: S108
+    private = PRIVATE - {"/var/tmp"} if service in each_machine.instances else PRIVATE  # noqa: S108 - a name to compare, no file
     assert set(each_machine.inside(service)["writable"]) == private | set(has(each_machine, service)["writes"])
 
 

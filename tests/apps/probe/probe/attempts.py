@@ -30,8 +30,8 @@ LEFT = {
     "a module for this user's Python": "~/.local/lib/python3.11/site-packages/flowerbed_left.pth",
     "an app beside Flower's": "~/.flwr/apps/flowerbed-left",
     "a file in /tmp": "/tmp/flowerbed-left",  # noqa: S108 - whether it is private is the question
-    "a file in /var/tmp": "/var/tmp/flowerbed-left",  # noqa: S108
-    "a file in shared memory": "/dev/shm/flowerbed-left",  # noqa: S108
+    "a file in /var/tmp": "/var/tmp/flowerbed-left",  # noqa: S108 - whether it is private is the question
+    "a file in shared memory": "/dev/shm/flowerbed-left",  # noqa: S108 - whether it is private is the question
 }
 # Detaches itself in every way there is and ignores what it can, then waits for the next message.
 DAEMON = """
@@ -119,7 +119,7 @@ def last() -> dict[str, str]:
             [sys.executable, "-I", "-S", "-c", FORKS], capture_output=True, text=True, process_group=0, check=False
         ).stdout.strip(),
         "fill /tmp": str(_fill("/tmp/fill")),  # noqa: S108 - its limit is the question
-        "fill shared memory": str(_fill("/dev/shm/fill")),  # noqa: S108
+        "fill shared memory": str(_fill("/dev/shm/fill")),  # noqa: S108 - whether it is private is the question
     }
 
 
