@@ -70,7 +70,13 @@ def open_way(federation: Federation) -> Iterator[Way]:
 
 def sites(federation: Federation) -> dict[str, str]:
     """The node id of each site that is registered; raises as `open_way` does."""
-    return {name: str(node["node_id"]) for name, node in _facts(coordinator(federation))["nodes"].items()}
+    return {name: str(node["node_id"]) for name, node in record(federation).items()}
+
+
+def record(federation: Federation) -> dict[str, Any]:
+    """The coordinator's record of the sites' nodes and keys, by the site's name; raises as `open_way` does."""
+    nodes: dict[str, Any] = _facts(coordinator(federation))["nodes"]
+    return nodes
 
 
 def run_flwr(way: Way, words: list[str]) -> int:

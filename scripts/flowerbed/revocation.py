@@ -4,14 +4,11 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from flowerbed import control, hosts, inventory
 from flowerbed.console import Steps
-from flowerbed.errors import UsageError, WorkFailed
+from flowerbed.errors import UsageError
 from flowerbed.federation import Federation
-
-_RECORD = "/var/lib/flower/nodes.json"
 
 
 @dataclass(frozen=True)
@@ -65,21 +62,11 @@ def turned_away(federation: Federation, sites: Iterable[str]) -> list[str]:
     revoked = {one.name for one in read(federation)}
     if not revoked.intersection(sites):
         return []
-    record = _record(federation)
+    record = control.record(federation)
     return [site for site in sites if site in revoked and site not in record]
 
 
 def _keys(federation: Federation, site: str) -> list[str]:
     """Every key under which the coordinator knows the site, one that it announced included."""
-    entry = _record(federation).get(site, {})
+    entry = control.record(federation).get(site, {})
     return [one["public_key"] for one in (entry, *entry.get("others", [])) if one]
-
-
-def _record(federation: Federation) -> dict[str, Any]:
-    """The coordinator's record of the sites' nodes."""
-    try:
-        record: dict[str, Any] = json.loads(control.coordinator(federation).run(["cat", _RECORD]))
-    except ValueError:
-        remedy = f"`flowerbed up {federation.name}` mends it"
-        raise WorkFailed(f"{_RECORD} on the coordinator cannot be read: {remedy}") from None
-    return record
