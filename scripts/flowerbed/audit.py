@@ -11,7 +11,7 @@ from typing import Any
 
 from flowerbed import inventory, journal, ssh
 from flowerbed.errors import UsageError, WorkFailed
-from flowerbed.federation import Federation
+from flowerbed.federation import FederationFolder
 
 TRUSTED = ("root", "flower-superexec", "flower-gateway")
 """Whose entries count: everybody on a host may write to its journal, and journald notes who did."""
@@ -57,7 +57,7 @@ class Trail:
 
 
 def read(
-    federation: Federation, *, since: datetime | None = None, site: str | None = None, event: str | None = None
+    federation: FederationFolder, *, since: datetime | None = None, site: str | None = None, event: str | None = None
 ) -> Trail:
     """Read the journals of the coordinator and the sites at once.
 

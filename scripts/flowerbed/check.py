@@ -17,7 +17,7 @@ import yaml
 
 from flowerbed import custody, inventory, joining, kit, machines, ssh_options, variables
 from flowerbed.errors import UsageError
-from flowerbed.federation import Federation
+from flowerbed.federation import FederationFolder
 from flowerbed.inventory import HOST_NAME, TEMPLATE_MARKERS
 
 GROUPS = ("superlink", "gateway", "supernode")
@@ -43,7 +43,7 @@ class Finding:
         return asdict(self)
 
 
-def examine(federation: Federation) -> list[Finding]:
+def examine(federation: FederationFolder) -> list[Finding]:
     """Find everything that is wrong in a federation's inventory; changes nothing.
 
     Raises:
@@ -62,7 +62,7 @@ def examine(federation: Federation) -> list[Finding]:
     return findings + examine_files(federation)
 
 
-def examine_files(federation: Federation) -> list[Finding]:
+def examine_files(federation: FederationFolder) -> list[Finding]:
     """Find what is wrong in the files that Ansible reads."""
     hosts = _HostsFile(federation.hosts_file)
     remedy = f"is in git: {custody.remedy(federation)}"
@@ -303,7 +303,7 @@ class _HostsFile(_Reader):
                 owners[address] = name
 
 
-def _unpinned(federation: Federation, hosts: _HostsFile) -> Iterator[Finding]:
+def _unpinned(federation: FederationFolder, hosts: _HostsFile) -> Iterator[Finding]:
     """Hosts, and hosts on the way to them, whose SSH key nobody has compared."""
     wanted: dict[tuple[str, int], str] = {}
     for name, machine in hosts.machines.items():

@@ -13,7 +13,7 @@ from typing import Any
 
 from flowerbed import inventory, ssh
 from flowerbed.errors import UsageError, WorkFailed
-from flowerbed.federation import Federation
+from flowerbed.federation import FederationFolder
 from flowerbed.runs import flwr
 from flowerbed.runs.connection import Connection, Deployed
 
@@ -32,13 +32,13 @@ class Way:
     deployed: Deployed
 
 
-def coordinator(federation: Federation) -> ssh.Shell:
+def coordinator(federation: FederationFolder) -> ssh.Shell:
     """A shell on the coordinator; UsageError when the federation was never brought up."""
     return ssh.Shell(federation, inventory.read(federation).coordinator)
 
 
 @contextmanager
-def open_way(federation: Federation) -> Iterator[Way]:
+def open_way(federation: FederationFolder) -> Iterator[Way]:
     """Open the way while the context lasts.
 
     Raises WorkFailed when the coordinator does not answer, UsageError when there is none.
@@ -68,12 +68,12 @@ def open_way(federation: Federation) -> Iterator[Way]:
         )
 
 
-def sites(federation: Federation) -> dict[str, str]:
+def sites(federation: FederationFolder) -> dict[str, str]:
     """The node id of each site that is registered; raises as `open_way` does."""
     return {name: str(node["node_id"]) for name, node in record(federation).items()}
 
 
-def record(federation: Federation) -> dict[str, Any]:
+def record(federation: FederationFolder) -> dict[str, Any]:
     """The coordinator's record of the sites' nodes and keys, by the site's name; raises as `open_way` does."""
     nodes: dict[str, Any] = _facts(coordinator(federation))["nodes"]
     return nodes
@@ -90,7 +90,7 @@ def run_flwr(way: Way, words: list[str]) -> int:
             raise UsageError(f"{words[0]} is no program on this machine: use flwr and its arguments") from None
 
 
-def _check_certificate(federation: Federation, name: str, port: int) -> None:
+def _check_certificate(federation: FederationFolder, name: str, port: int) -> None:
     """Say in one line what is wrong with the SuperLink's certificate; `flwr` would only fail to connect."""
     context = ssl.create_default_context(cafile=str(federation.ca_certificate))
     try:

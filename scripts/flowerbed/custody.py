@@ -4,7 +4,7 @@ import subprocess
 from pathlib import Path
 
 from flowerbed.errors import UsageError
-from flowerbed.federation import Federation
+from flowerbed.federation import FederationFolder
 from flowerbed.inventory import replace_file
 
 _OTHERS = 0o077
@@ -12,7 +12,7 @@ _PUBLIC = {".crt", ".pub"}
 """Certificates and public keys; the folder above them is closed all the same."""
 
 
-def close(federation: Federation) -> list[str]:
+def close(federation: FederationFolder) -> list[str]:
     """Close `secrets/`, where there is one, to everybody else; returns the paths that were open.
 
     Raises UsageError for what is open and cannot be closed, and for a secret that git has already.
@@ -31,7 +31,7 @@ def close(federation: Federation) -> list[str]:
     return [str(path.relative_to(federation.path)) for path in closed]
 
 
-def make(federation: Federation) -> None:
+def make(federation: FederationFolder) -> None:
     """Make `secrets/` and `.state/`, for their owner alone and unseen by git."""
     for folder in (federation.secrets, federation.state):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -41,7 +41,7 @@ def make(federation: Federation) -> None:
 _REMEDY = "move it to a folder of your own and put a link in its place"
 
 
-def open_paths(federation: Federation) -> list[Path]:
+def open_paths(federation: FederationFolder) -> list[Path]:
     """What in `secrets/` somebody else may open, the folder first."""
     folder = federation.secrets
     inside = sorted(folder.rglob("*")) if folder.is_dir() else []
@@ -50,7 +50,7 @@ def open_paths(federation: Federation) -> list[Path]:
     return [path for path in everything if path.exists() and path.stat().st_mode & _OTHERS]
 
 
-def tracked(federation: Federation) -> list[str]:
+def tracked(federation: FederationFolder) -> list[str]:
     """The secrets that git has, as paths in the federation's folder; empty where there is no repository."""
     command = [
         "git",
@@ -69,7 +69,7 @@ def tracked(federation: Federation) -> list[str]:
     return [name for name in done.stdout.split("\0") if name and not _is_public(Path(name))]
 
 
-def remedy(federation: Federation) -> str:
+def remedy(federation: FederationFolder) -> str:
     """What to do about secrets that git has."""
     folder = f"{federation.secrets.name} {federation.state.name}"
     return (
@@ -78,7 +78,7 @@ def remedy(federation: Federation) -> str:
     )
 
 
-def _refuse_tracked(federation: Federation) -> None:
+def _refuse_tracked(federation: FederationFolder) -> None:
     found = tracked(federation)
     if found:
         raise UsageError(f"{federation.path / found[0]} is in git: {remedy(federation)}")

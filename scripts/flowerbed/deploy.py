@@ -21,7 +21,7 @@ from flowerbed import (
 )
 from flowerbed.console import Steps
 from flowerbed.errors import EnvironmentLacks, UsageError, WorkFailed
-from flowerbed.federation import DEFAULT_PYTHON, Federation
+from flowerbed.federation import DEFAULT_PYTHON, FederationFolder
 
 PASSPHRASE_VARIABLE = "FLOWERBED_CA_PASSPHRASE"
 
@@ -43,7 +43,7 @@ class Raised:
 
 
 def up(
-    federation: Federation, steps: Steps, *, check: bool = False, boot_seconds: float = machines.BOOT_SECONDS
+    federation: FederationFolder, steps: Steps, *, check: bool = False, boot_seconds: float = machines.BOOT_SECONDS
 ) -> Raised:
     """Bring the federation up; a second call changes nothing.
 
@@ -105,7 +105,7 @@ def up(
     )
 
 
-def down(federation: Federation, steps: Steps) -> int:
+def down(federation: FederationFolder, steps: Steps) -> int:
     """Take away everything that `up` made on the platform; returns the number of machines.
 
     The federation's configuration and its CA stay; what described the machines goes.
@@ -123,7 +123,7 @@ def down(federation: Federation, steps: Steps) -> int:
 
 
 def _joining(
-    federation: Federation,
+    federation: FederationFolder,
     described: inventory.Inventory,
     built: list[release.Release],
     machines_changed: int,
@@ -142,7 +142,7 @@ def _joining(
     )
 
 
-def _record(federation: Federation, known: inventory.Hosts, outcome: hosts.Outcome, steps: Steps) -> None:
+def _record(federation: FederationFolder, known: inventory.Hosts, outcome: hosts.Outcome, steps: Steps) -> None:
     """Leave an entry in the coordinator's audit trail; a federation that stands does not fail for it."""
     names = ", ".join(name for name, count in outcome.changed.items() if count)
     fields = {"federation": federation.name, "by": journal.operator(), "detail": names}
@@ -164,7 +164,7 @@ def _refuse_closed_ways(known: inventory.Hosts) -> None:
         )
 
 
-def _refuse_wrong_files(federation: Federation) -> None:
+def _refuse_wrong_files(federation: FederationFolder) -> None:
     """Nobody but Flowerbed checks what was written by hand, and it must before anything is changed."""
     findings = check.examine(federation)
     if findings:
@@ -172,7 +172,7 @@ def _refuse_wrong_files(federation: Federation) -> None:
         raise UsageError(f"{findings[0]}{others if len(findings) > 1 else ''}")
 
 
-def _build_release(federation: Federation, steps: Steps, python: str) -> release.Release:
+def _build_release(federation: FederationFolder, steps: Steps, python: str) -> release.Release:
     name = "release" if python == DEFAULT_PYTHON else f"release {python}"
     with steps.step(name) as step:
         built = release.of(federation, step.now, python)
@@ -181,7 +181,7 @@ def _build_release(federation: Federation, steps: Steps, python: str) -> release
     return built
 
 
-def _prepare_passphrase(federation: Federation) -> None:
+def _prepare_passphrase(federation: FederationFolder) -> None:
     """The lab makes its own passphrase; elsewhere the operator chooses it."""
     file = federation.ca_passphrase_file
     if os.environ.get(PASSPHRASE_VARIABLE) or file.exists():

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flowerbed import custody, terraform
-from flowerbed.federation import Federation
+from flowerbed.federation import FederationFolder
 from flowerbed.lab.system import PACKAGE_OF
 from flowerbed.paths import PLATFORMS
 
@@ -52,7 +52,7 @@ def examine() -> list[Finding]:
     return findings
 
 
-def examine_secrets(federations: Iterable[Federation]) -> list[Finding]:
+def examine_secrets(federations: Iterable[FederationFolder]) -> list[Finding]:
     """Say which federations' secrets git has; changes nothing."""
     return [
         _finding("git", f"no secret of {one.name} in git", not custody.tracked(one), custody.remedy(one))

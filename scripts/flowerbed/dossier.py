@@ -30,7 +30,7 @@ from packageurl import PackageURL
 
 from flowerbed import __version__, inventory, joining, release
 from flowerbed.errors import UsageError, WorkFailed
-from flowerbed.federation import DEFAULT_PYTHON, Federation
+from flowerbed.federation import DEFAULT_PYTHON, FederationFolder
 from flowerbed.paths import ANSIBLE
 
 APP_USER = "flower-app"
@@ -292,7 +292,7 @@ class Dossier:
         return str(JsonV1Dot6(bom).output_as_string(indent=2)) + "\n"
 
 
-def collect(federation: Federation, site: str | None = None) -> Dossier:
+def collect(federation: FederationFolder, site: str | None = None) -> Dossier:
     """Collect the facts of all hosts, or of one site; touches no host.
 
     A site that joined without SSH, and is in no hosts file, is described from the group's variables. Raises UsageError
@@ -334,7 +334,7 @@ def collect(federation: Federation, site: str | None = None) -> Dossier:
     )
 
 
-def _describe(federation: Federation, more: list[str]) -> list[dict[str, Any]]:
+def _describe(federation: FederationFolder, more: list[str]) -> list[dict[str, Any]]:
     """What every module would be asked to do on every host."""
     with tempfile.TemporaryDirectory(prefix="flowerbed-dossier-") as folder:
         described = Path(folder) / "described"
@@ -561,7 +561,7 @@ def _uninstall(machine: Machine, started: list[str]) -> list[str]:
     ]
 
 
-def _authority(federation: Federation) -> Authority:
+def _authority(federation: FederationFolder) -> Authority:
     certificate = x509.load_pem_x509_certificate(federation.ca_certificate.read_bytes())
     try:
         limits = certificate.extensions.get_extension_for_class(x509.NameConstraints).value.permitted_subtrees or []
@@ -575,7 +575,7 @@ def _authority(federation: Federation) -> Authority:
     )
 
 
-def _manifest(federation: Federation, python: str) -> dict[str, Any]:
+def _manifest(federation: FederationFolder, python: str) -> dict[str, Any]:
     """What the release for hosts with this Python holds: its first member says."""
     archive = federation.release_for(python)
     if not archive.exists():

@@ -13,7 +13,7 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 
 
 @dataclass(frozen=True)
-class Federation:
+class FederationFolder:
     """The folder of one federation and what lies where in it."""
 
     path: Path
@@ -101,7 +101,7 @@ class Federation:
         return self.state / f"release-{python}.tar"
 
 
-def find(name_or_path: str | Path) -> Federation:
+def find(name_or_path: str | Path) -> FederationFolder:
     """Find a federation by its name under `inventories/` or by its folder's path.
 
     Raises UsageError when there is none, naming those that exist.
@@ -114,9 +114,9 @@ def find(name_or_path: str | Path) -> Federation:
         raise UsageError(f"federation '{name_or_path}' is unknown: {path} does not exist (there are: {known})")
     if not _NAME.fullmatch(path.name):
         raise UsageError(f"federation folder '{path.name}': use lower-case letters, digits and dashes, 32 at most")
-    return Federation(path)
+    return FederationFolder(path)
 
 
-def every() -> list[Federation]:
+def every() -> list[FederationFolder]:
     """The federations under `inventories/`."""
-    return [Federation(folder) for folder in sorted(INVENTORIES.iterdir()) if folder.is_dir()]
+    return [FederationFolder(folder) for folder in sorted(INVENTORIES.iterdir()) if folder.is_dir()]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from flowerbed.errors import UsageError, WorkFailed
-from flowerbed.federation import Federation
+from flowerbed.federation import FederationFolder
 from flowerbed.paths import ANSIBLE
 
 
@@ -32,7 +32,7 @@ class Outcome:
 
 
 def play(
-    federation: Federation,
+    federation: FederationFolder,
     playbook: str,
     *,
     check: bool = False,

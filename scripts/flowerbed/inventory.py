@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from flowerbed import ssh_options
 from flowerbed.errors import UsageError
-from flowerbed.federation import DEFAULT_PYTHON, Federation
+from flowerbed.federation import DEFAULT_PYTHON, FederationFolder
 
 SCHEMA = 1
 Value = bool | int | float | str
@@ -161,7 +161,7 @@ def ansible_form(inventory: Inventory, federation: str) -> dict[str, Any]:
     return {"all": {"vars": shared, "children": groups}}
 
 
-def write(inventory: Inventory, federation: Federation) -> bool:
+def write(inventory: Inventory, federation: FederationFolder) -> bool:
     """Write hosts.json and the pinned host keys, each as a whole; returns whether either changed."""
     hosts = json.dumps(ansible_form(inventory, federation.name), indent=2, sort_keys=True) + "\n"
     pinned = [machine for machine in inventory.machines.values() if machine.host_key]
@@ -208,7 +208,7 @@ class Hosts(_Strict):
         return list(dict.fromkeys(host.python for host in (self.coordinator, *self.sites.values())))
 
 
-def read(federation: Federation) -> Hosts:
+def read(federation: FederationFolder) -> Hosts:
     """Read hosts.json or hosts.yml.
 
     Raises UsageError when the file is missing or does not have the groups of the contract.

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from flowerbed import hosts, inventory, kit, revocation
 from flowerbed.errors import FlowerbedError, UsageError, WorkFailed
-from flowerbed.federation import Federation
+from flowerbed.federation import FederationFolder
 from flowerbed.inventory import HOST_NAME
 
 SCHEMA = 1
@@ -77,7 +77,7 @@ class Site:
     fingerprint: str = ""
 
 
-def approved(federation: Federation) -> dict[str, Approved]:
+def approved(federation: FederationFolder) -> dict[str, Approved]:
     """The sites that joined by kit; raises UsageError when the file is damaged."""
     file = federation.approved_file
     if not file.exists():
@@ -90,7 +90,7 @@ def approved(federation: Federation) -> dict[str, Approved]:
 
 
 def approve(
-    federation: Federation,
+    federation: FederationFolder,
     file: Path,
     fingerprint: str,
     *,
@@ -128,7 +128,9 @@ def approve(
     return site
 
 
-def examine(federation: Federation, file: Path, fingerprint: str, *, replaced: bool = False) -> tuple[Request, kit.Kit]:
+def examine(
+    federation: FederationFolder, file: Path, fingerprint: str, *, replaced: bool = False
+) -> tuple[Request, kit.Kit]:
     """Check a request without letting anybody in; returns it, and the record of its kit as used by it.
 
     Raises UsageError, with one line, for a request that is not to be trusted.
@@ -137,7 +139,7 @@ def examine(federation: Federation, file: Path, fingerprint: str, *, replaced: b
     return request, _check(federation, request, digest, fingerprint, replaced)
 
 
-def wait(federation: Federation, site: Approved, seconds: int) -> None:
+def wait(federation: FederationFolder, site: Approved, seconds: int) -> None:
     """Wait until the site is online; raises WorkFailed, which says that it is approved all the same."""
     try:
         _register(federation, site, {"superlink_nodes_wait": seconds})
@@ -150,7 +152,7 @@ def wait(federation: Federation, site: Approved, seconds: int) -> None:
         ) from None
 
 
-def sites(federation: Federation) -> list[Site]:
+def sites(federation: FederationFolder) -> list[Site]:
     """All sites, and the hospitals whose request is awaited."""
     found = [Site(name, "SSH") for name in inventory.read(federation).sites]
     let_in = approved(federation)
@@ -191,7 +193,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _check(federation: Federation, request: Request, digest: str, told: str, replaced: bool) -> kit.Kit:
+def _check(federation: FederationFolder, request: Request, digest: str, told: str, replaced: bool) -> kit.Kit:
     """Refuse what is not to be trusted; returns the record of the kit, used by this request."""
     if request.schema_version != SCHEMA:
         raise Refused(f"the request has schema {request.schema_version}, not {SCHEMA}: make a kit with this version")
@@ -233,7 +235,7 @@ def _check_signature(request: Request) -> None:
         raise Refused(f"the request says that its key is {request.fingerprint}, and it is another: ask for it again")
 
 
-def _check_key(federation: Federation, request: Request, replaced: bool) -> None:
+def _check_key(federation: FederationFolder, request: Request, replaced: bool) -> None:
     """The key is nobody else's, and was never revoked; the name is nobody else's."""
     if not HOST_NAME.fullmatch(request.site):
         raise Refused(f"'{request.site}' is no site's name")
@@ -265,7 +267,7 @@ def fingerprint_of(public_key: str) -> str:
 
 
 @contextmanager
-def _alone(federation: Federation) -> Iterator[None]:
+def _alone(federation: FederationFolder) -> Iterator[None]:
     """Let one approval at a time read and write the federation's files."""
     federation.state.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (federation.state / "approve.lock").open("w") as handle:
@@ -273,13 +275,13 @@ def _alone(federation: Federation) -> Iterator[None]:
         yield
 
 
-def _write(federation: Federation, let_in: dict[str, Approved]) -> None:
+def _write(federation: FederationFolder, let_in: dict[str, Approved]) -> None:
     rows = {name: {key: value for key, value in asdict(one).items() if key != "name"} for name, one in let_in.items()}
     document = {"schema": SCHEMA, "sites": dict(sorted(rows.items()))}
     inventory.replace_file(federation.approved_file, json.dumps(document, indent=2) + "\n")
 
 
-def _register(federation: Federation, site: Approved, more: Mapping[str, Any]) -> None:
+def _register(federation: FederationFolder, site: Approved, more: Mapping[str, Any]) -> None:
     nodes = [{"name": site.name, "public_key": site.public_key}]
     hosts.play(federation, "nodes.yml", variables={"superlink_nodes": nodes, **more})
 
@@ -289,7 +291,7 @@ def _note(event: str, message: str, **fields: str) -> dict[str, Any]:
     return {"note_event": event, "note_message": message, "note_fields": fields}
 
 
-def _note_refusal(federation: Federation, file: Path, why: str) -> None:
+def _note_refusal(federation: FederationFolder, file: Path, why: str) -> None:
     """Refused is refused, whether the coordinator can be told or not."""
     try:
         hosts.play(federation, "note.yml", variables=_note("site.refused", why, detail=file.name))

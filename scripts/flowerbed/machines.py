@@ -12,7 +12,7 @@ from typing import Any
 
 from flowerbed import aws, lab
 from flowerbed.errors import EnvironmentLacks, UsageError
-from flowerbed.federation import Federation
+from flowerbed.federation import FederationFolder
 from flowerbed.inventory import Inventory
 from flowerbed.paths import PLATFORMS
 from flowerbed.terraform import Plan, Terraform
@@ -34,7 +34,7 @@ class Changes:
     """Something would change, be it only a label."""
 
 
-def platform(federation: Federation) -> str | None:
+def platform(federation: FederationFolder) -> str | None:
     """Return the name of the federation's platform, or None if its machines exist without Flowerbed.
 
     Raises:
@@ -49,7 +49,7 @@ def platform(federation: Federation) -> str | None:
     return file.stem
 
 
-def up(federation: Federation) -> Changes:
+def up(federation: FederationFolder) -> Changes:
     """Make the machines what the *.tfvars file says; a second call only looks.
 
     In the lab a host that died is made afresh.
@@ -66,13 +66,13 @@ def up(federation: Federation) -> Changes:
     return _changes(plan, terraform)
 
 
-def planned(federation: Federation) -> Changes:
+def planned(federation: FederationFolder) -> Changes:
     """Compare the machines with what the *.tfvars file says, and change nothing; `pending` tells of drift."""
     terraform = _terraform(federation)
     return _changes(terraform.plan(_dead(federation, terraform)), terraform)
 
 
-def validate(federation: Federation) -> None:
+def validate(federation: FederationFolder) -> None:
     """Let Terraform judge the *.tfvars file as if nothing had been made; neither its state nor a machine changes.
 
     Raises:
@@ -94,7 +94,7 @@ def validate(federation: Federation) -> None:
 
 def with_host_keys(
     inventory: Inventory,
-    federation: Federation,
+    federation: FederationFolder,
     patience: float = BOOT_SECONDS,
     progress: Callable[[str], None] = lambda what: None,
 ) -> Inventory:
@@ -116,7 +116,7 @@ def with_host_keys(
     return inventory.with_host_keys(aws.learn(unknown, federation.state / "host_keys", patience, progress))
 
 
-def audit(federation: Federation) -> list[aws.Difference]:
+def audit(federation: FederationFolder) -> list[aws.Difference]:
     """Compare the cloud account with what Terraform declares; an empty list if nothing differs.
 
     Raises:
@@ -133,7 +133,7 @@ def audit(federation: Federation) -> list[aws.Difference]:
     return aws.audit(state)
 
 
-def down(federation: Federation) -> int:
+def down(federation: FederationFolder) -> int:
     """Take away every machine that `up` made; returns their number."""
     terraform = _terraform(federation)
     inventory = terraform.output("inventory")
@@ -151,7 +151,7 @@ def down(federation: Federation) -> int:
     return len(inventory["sites"]) + ("coordinator" in inventory) if inventory else plan.destroy
 
 
-def _terraform(federation: Federation) -> Terraform:
+def _terraform(federation: FederationFolder) -> Terraform:
     name, file = platform(federation), federation.platform_file
     if name is None or file is None:
         raise UsageError(f"{federation.path} has no *.tfvars file: its machines exist without Flowerbed")
@@ -164,11 +164,11 @@ def _terraform(federation: Federation) -> Terraform:
     return terraform
 
 
-def _folder(federation: Federation) -> Path:
+def _folder(federation: FederationFolder) -> Path:
     return federation.state / "terraform"
 
 
-def _refuse_foreign_state(federation: Federation, folder: Path) -> None:
+def _refuse_foreign_state(federation: FederationFolder, folder: Path) -> None:
     """A copied folder with its .state would change the machines of the federation it was copied from."""
     owner = folder / "federation"
     if owner.exists():
@@ -194,7 +194,7 @@ def _ensure_ssh_key(key: Path) -> None:
         raise EnvironmentLacks("ssh-keygen is not installed: apt-get install openssh-client") from None
 
 
-def _dead(federation: Federation, terraform: Terraform) -> list[str]:
+def _dead(federation: FederationFolder, terraform: Terraform) -> list[str]:
     """Return the addresses of the lab's hosts that Terraform believes alive and are not: it does not look."""
     inventory = terraform.output("inventory") if platform(federation) == LAB else None
     if not inventory:

@@ -34,7 +34,7 @@ from packaging.utils import canonicalize_name
 from uv import find_uv_bin
 
 from flowerbed.errors import EnvironmentLacks, UsageError, WorkFailed
-from flowerbed.federation import DEFAULT_PYTHON, Federation
+from flowerbed.federation import DEFAULT_PYTHON, FederationFolder
 from flowerbed.paths import REPOSITORY
 
 SCHEMA = 1
@@ -196,7 +196,7 @@ def lock(
     return out
 
 
-def of(federation: Federation, progress: Progress = lambda _: None, python: str = DEFAULT_PYTHON) -> Release:
+def of(federation: FederationFolder, progress: Progress = lambda _: None, python: str = DEFAULT_PYTHON) -> Release:
     """Build the release of a federation's hosts with one Python from its lock, which is made first if there is none.
 
     Raises UsageError when `release.in` asks for something else than the lock was made from, or the lock is for

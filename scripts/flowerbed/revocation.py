@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from flowerbed import control, hosts, inventory
 from flowerbed.console import Steps
 from flowerbed.errors import UsageError
-from flowerbed.federation import Federation
+from flowerbed.federation import FederationFolder
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Revoked:
     reason: str
 
 
-def read(federation: Federation) -> list[Revoked]:
+def read(federation: FederationFolder) -> list[Revoked]:
     """Every revoked key of the federation, from its `revoked.json`; UsageError when the file is damaged."""
     file = federation.revoked_file
     try:
@@ -31,7 +31,7 @@ def read(federation: Federation) -> list[Revoked]:
         raise UsageError(f"{file} is damaged: bring it back from the backup, revoked keys stand there alone") from None
 
 
-def revoke(federation: Federation, site: str, reason: str, steps: Steps) -> list[Revoked]:
+def revoke(federation: FederationFolder, site: str, reason: str, steps: Steps) -> list[Revoked]:
     """Turn a site away; returns its keys, which are never let in again.
 
     The site comes back with a key of its own making: `flowerbed rotate --keys --site`, or a new kit.
@@ -57,7 +57,7 @@ def revoke(federation: Federation, site: str, reason: str, steps: Steps) -> list
     return [one for one in [*known, *new] if one.name == site]
 
 
-def turned_away(federation: Federation, sites: Iterable[str]) -> list[str]:
+def turned_away(federation: FederationFolder, sites: Iterable[str]) -> list[str]:
     """Which of `sites` are out since their key is revoked; raises WorkFailed when the coordinator does not answer."""
     revoked = {one.name for one in read(federation)}
     if not revoked.intersection(sites):
@@ -66,7 +66,7 @@ def turned_away(federation: Federation, sites: Iterable[str]) -> list[str]:
     return [site for site in sites if site in revoked and site not in record]
 
 
-def _keys(federation: Federation, site: str) -> list[str]:
+def _keys(federation: FederationFolder, site: str) -> list[str]:
     """Every key under which the coordinator knows the site, one that it announced included."""
     entry = control.record(federation).get(site, {})
     return [one["public_key"] for one in (entry, *entry.get("others", [])) if one]

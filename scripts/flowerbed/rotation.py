@@ -7,7 +7,7 @@ from typing import Any
 from flowerbed import hosts, inventory, joining
 from flowerbed.console import Steps
 from flowerbed.errors import FlowerbedError, UsageError
-from flowerbed.federation import Federation
+from flowerbed.federation import FederationFolder
 
 WAIT_SECONDS = 600
 
@@ -25,7 +25,7 @@ class What:
 
 
 def rotate(
-    federation: Federation,
+    federation: FederationFolder,
     steps: Steps,
     what: What,
     *,
@@ -63,7 +63,7 @@ def rotate(
     return done
 
 
-def _plays(federation: Federation, what: What, ready: bool) -> list[tuple[str, dict[str, Any]]]:
+def _plays(federation: FederationFolder, what: What, ready: bool) -> list[tuple[str, dict[str, Any]]]:
     """What site.yml is called with, one call after another."""
     held = {"flowerbed_hold": True}
     keys = {"supernode_rotate": True, **held} if what.keys else {}
@@ -87,7 +87,7 @@ def _plays(federation: Federation, what: What, ready: bool) -> list[tuple[str, d
     return rest if joined else [prepare, *rest]
 
 
-def _limit(federation: Federation, site: str, what: What) -> list[str] | None:
+def _limit(federation: FederationFolder, site: str, what: What) -> list[str] | None:
     if not site:
         return None
     known = inventory.read(federation)

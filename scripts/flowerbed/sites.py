@@ -5,11 +5,11 @@ from pathlib import Path
 
 from flowerbed import control, hosts
 from flowerbed.errors import UsageError
-from flowerbed.federation import Federation
+from flowerbed.federation import FederationFolder
 from flowerbed.inventory import replace_file
 
 
-def block(federation: Federation, name: str) -> list[str]:
+def block(federation: FederationFolder, name: str) -> list[str]:
     """Refuse a site at the gateway from now on, while its registration stays; returns all that are blocked.
 
     Raises UsageError for a site that the federation does not have, WorkFailed when the coordinator cannot be reached;
@@ -21,7 +21,7 @@ def block(federation: Federation, name: str) -> list[str]:
     return _apply(federation, [*blocked(federation), name], name, "blocked")
 
 
-def unblock(federation: Federation, name: str) -> list[str]:
+def unblock(federation: FederationFolder, name: str) -> list[str]:
     """Let a site in again; returns those that are still blocked. Raises UsageError for one that is not blocked."""
     before = blocked(federation)
     if name not in before:
@@ -29,7 +29,7 @@ def unblock(federation: Federation, name: str) -> list[str]:
     return _apply(federation, [other for other in before if other != name], name, "unblocked")
 
 
-def blocked(federation: Federation) -> list[str]:
+def blocked(federation: FederationFolder) -> list[str]:
     """The names in the federation's list. Raises UsageError when it cannot be read."""
     file = federation.blocked_file
     if not file.exists():
@@ -43,7 +43,7 @@ def blocked(federation: Federation) -> list[str]:
     return names
 
 
-def _apply(federation: Federation, names: list[str], name: str, result: str) -> list[str]:
+def _apply(federation: FederationFolder, names: list[str], name: str, result: str) -> list[str]:
     """Write the list and apply it; the list is the old one again if the gateway did not take it."""
     wanted = sorted(set(names))
     before = federation.blocked_file.read_text() if federation.blocked_file.exists() else None

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from flowerbed import journal, ssh_options
 from flowerbed.errors import EnvironmentLacks, WorkFailed
-from flowerbed.federation import Federation
+from flowerbed.federation import FederationFolder
 from flowerbed.inventory import Host
 from flowerbed.runs import transfer
 
@@ -26,7 +26,7 @@ _REOPEN_SECONDS = 1.0
 class Shell:
     """Runs commands on one host; satisfies the driver's `Remote`."""
 
-    federation: Federation
+    federation: FederationFolder
     host: Host
     timeout: float = 10.0
 

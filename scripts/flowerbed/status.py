@@ -8,7 +8,7 @@ from typing import Any
 
 from flowerbed import control, inventory, joining, runs, ssh
 from flowerbed.errors import WorkFailed
-from flowerbed.federation import Federation
+from flowerbed.federation import FederationFolder
 
 _LATEST_RUNS = 5
 _AT_ONCE = 16
@@ -62,7 +62,7 @@ class Status:
         return {**dataclasses.asdict(self), "healthy": self.healthy}
 
 
-def look(federation: Federation) -> Status:
+def look(federation: FederationFolder) -> Status:
     """Ask every host at once, and the SuperLink for nodes and runs.
 
     Raises WorkFailed when the coordinator does not answer; a site that does not is part of the answer.

@@ -18,7 +18,7 @@ import testinfra
 from testinfra.host import Host
 
 from flowerbed import inventory
-from flowerbed.federation import Federation
+from flowerbed.federation import FederationFolder
 from flowerbed.paths import INVENTORIES, REPOSITORY
 
 SITES = ["hospital-a", "hospital-b", "hospital-c"]
@@ -32,7 +32,7 @@ FLOWERBED = str(Path(sys.executable).with_name("flowerbed"))
 class Standing:
     """A federation in a folder of its own, and the ways to look at it."""
 
-    federation: Federation
+    federation: FederationFolder
     work: Path
     network: str
     program: str = FLOWERBED
@@ -108,7 +108,7 @@ def make(folder: Path, name: str, sites: list[str], network: str) -> Standing:
     shutil.copytree(INVENTORIES / "lab", path, ignore=shutil.ignore_patterns("hosts.json", "secrets", ".state", "data"))
     work = folder / "work"
     work.mkdir()
-    standing = Standing(Federation(path), work, network)
+    standing = Standing(FederationFolder(path), work, network)
     standing.set_sites(sites)
     prepare_data(standing, sites)
     return standing

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from flowerbed import inventory, lab
-from flowerbed.federation import Federation
+from flowerbed.federation import FederationFolder
 from flowerbed.inventory import Host
 from flowerbed.paths import REPOSITORY
 from flowerbed.runs import review
@@ -139,7 +139,7 @@ def readme(federation: Path) -> list[str]:
 class Existing:
     """The federation, and what its operator and its hospitals can do."""
 
-    federation: Federation
+    federation: FederationFolder
     work: Path
 
     @property
@@ -187,11 +187,11 @@ def by_hand(command: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def _as_root(federation: Federation, name: str) -> Shell:
+def _as_root(federation: FederationFolder, name: str) -> Shell:
     return Shell(federation, Host(name=name, address=ADDRESSES[name]))
 
 
-def _pin(federation: Federation, keys: Path) -> None:
+def _pin(federation: FederationFolder, keys: Path) -> None:
     ports = {"border": (22, 2200), "coordinator": (22,), "hospital-a": (22, 2222), "hospital-b": (22,)}
     lines = []
     for name, address in ADDRESSES.items():
@@ -225,7 +225,7 @@ def _start_proxies(border: Shell, program: bytes) -> None:
 
 def make(folder: Path) -> Existing:
     """The folder of the federation, from the example, and its machines."""
-    federation = Federation(folder / NAME)
+    federation = FederationFolder(folder / NAME)
     copy, _, _ = readme(federation.path)
     by_hand(copy)
     for left in ("secrets", ".state"):  # somebody may have tried the example itself

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from flowerbed import lab
-from flowerbed.federation import Federation
+from flowerbed.federation import FederationFolder
 from flowerbed.inventory import Host
 from flowerbed.paths import REPOSITORY
 from flowerbed.ssh import Shell
@@ -88,7 +88,7 @@ class Joining:
 
 def _hospital(folder: Path, name: str, data: Path) -> Hospital:
     """A machine with its data, and the folder of its administrator's key."""
-    own = Federation(folder / f"of-{name}")
+    own = FederationFolder(folder / f"of-{name}")
     own.ssh_key.parent.mkdir(parents=True, mode=0o700)
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", own.ssh_key], check=True)
     public = own.ssh_key.with_suffix(".pub").read_text().strip()

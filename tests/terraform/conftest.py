@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from flowerbed import lab
-from flowerbed.federation import Federation
+from flowerbed.federation import FederationFolder
 
 NETWORKS = {"test-terraform": "10.93.0.0/16", "test-second": "10.94.0.0/16"}
 
 
-def write(federation: Federation, text: str) -> None:
+def write(federation: FederationFolder, text: str) -> None:
     """Write the federation's variables; its network is the tests' own unless the text says otherwise."""
     network = "" if "network" in text else f'network = "{NETWORKS[federation.name]}"\n'
     federation.path.mkdir(exist_ok=True)
@@ -19,9 +19,9 @@ def write(federation: Federation, text: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
+def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FederationFolder]:
     """One federation for the tests of a module, which build on each other from top to bottom."""
-    federation = Federation(tmp_path_factory.mktemp("federations") / "test-terraform")
+    federation = FederationFolder(tmp_path_factory.mktemp("federations") / "test-terraform")
     lab.destroy_all(federation.name)
     write(federation, "sites = { hospital-a = {}, hospital-b = {} }")
     yield federation
@@ -29,9 +29,9 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]
 
 
 @pytest.fixture
-def second(tmp_path: Path) -> Iterator[Federation]:
+def second(tmp_path: Path) -> Iterator[FederationFolder]:
     """Another federation; nothing is made of it unless the test does."""
-    federation = Federation(tmp_path / "test-second")
+    federation = FederationFolder(tmp_path / "test-second")
     write(federation, "sites = {}")
     yield federation
     lab.destroy_all(federation.name)

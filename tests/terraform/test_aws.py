@@ -19,7 +19,7 @@ import pytest
 
 from flowerbed import inventory, machines
 from flowerbed.errors import UsageError, WorkFailed
-from flowerbed.federation import Federation
+from flowerbed.federation import FederationFolder
 from flowerbed.paths import INVENTORIES, PLATFORMS
 from tests.terraform import aws
 
@@ -48,16 +48,16 @@ def before(account: aws.Account) -> dict[str, set[str]]:
 
 
 @pytest.fixture(scope="module")
-def federation(tmp_path_factory: pytest.TempPathFactory, before: dict[str, set[str]]) -> Federation:
+def federation(tmp_path_factory: pytest.TempPathFactory, before: dict[str, set[str]]) -> FederationFolder:
     """A federation with its operator's key, and no machine yet."""
-    federation = Federation(tmp_path_factory.mktemp("federations") / "test-aws")
+    federation = FederationFolder(tmp_path_factory.mktemp("federations") / "test-aws")
     federation.ssh_key.parent.mkdir(parents=True)
     key = PLATFORMS / "aws" / "tests" / "federation" / "secrets" / "ssh" / "id_ed25519.pub"
     shutil.copy(key, federation.ssh_key.with_suffix(".pub"))
     return federation
 
 
-def write(federation: Federation, sites: dict[str, str], **others: str) -> None:
+def write(federation: FederationFolder, sites: dict[str, str], **others: str) -> None:
     """Write the federation's variables; every machine has an image that the server knows."""
     entries = "".join(f"  {name} = {{ {', '.join([IMAGE, values])} }}\n" for name, values in sites.items())
     lines = [f"sites = {{\n{entries}}}", f"coordinator = {{ {IMAGE} }}", *(f"{k} = {v}" for k, v in others.items())]
@@ -76,7 +76,7 @@ def parsed(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     return document
 
 
-def resources(federation: Federation) -> dict[str, str]:
+def resources(federation: FederationFolder) -> dict[str, str]:
     """Every resource in the federation's state, and its id."""
     state = json.loads((federation.state / "terraform" / "terraform.tfstate").read_text())
     return {
@@ -89,7 +89,7 @@ def resources(federation: Federation) -> dict[str, str]:
     }
 
 
-def plan(federation: Federation, *words: str) -> str:
+def plan(federation: FederationFolder, *words: str) -> str:
     """What Terraform itself would do."""
     return aws.terraform(
         PLATFORMS / "aws",
@@ -103,7 +103,7 @@ def plan(federation: Federation, *words: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def raised(federation: Federation, account: aws.Account) -> subprocess.CompletedProcess[str]:
+def raised(federation: FederationFolder, account: aws.Account) -> subprocess.CompletedProcess[str]:
     """The first up: one site that sets nothing, and one in a network that the hospital has already."""
     existing = f'vpc_id = "{account.vpc}", subnet_id = "{account.subnet}", ssh_from = "198.51.100.0/24"'
     dns = '{ cidr = "192.168.0.53/32", port = 53, protocol = "udp", description = "name server" }'
@@ -116,13 +116,13 @@ def raised(federation: Federation, account: aws.Account) -> subprocess.Completed
 
 
 @pytest.fixture(scope="module")
-def made(federation: Federation, raised: subprocess.CompletedProcess[str]) -> machines.Changes:
+def made(federation: FederationFolder, raised: subprocess.CompletedProcess[str]) -> machines.Changes:
     """What a second look says of the machines that the first up made."""
     return machines.planned(federation)
 
 
 def test_up_says_plainly_that_the_machines_are_there_and_cannot_be_reached(
-    raised: subprocess.CompletedProcess[str], federation: Federation
+    raised: subprocess.CompletedProcess[str], federation: FederationFolder
 ) -> None:
     assert raised.returncode == WorkFailed.exit_code, raised.stderr
     (line,) = [line for line in raised.stderr.splitlines() if line.startswith("error:")]
@@ -147,7 +147,7 @@ def test_a_second_look_finds_nothing_to_change(made: machines.Changes) -> None:
 
 
 def test_a_machine_that_is_made_afresh_keeps_its_address_and_no_rule_changes(
-    made: machines.Changes, federation: Federation
+    made: machines.Changes, federation: FederationFolder
 ) -> None:
     machine = 'module.sites_eu_central_1["hospital-a"]'
     said = plan(federation, f"-replace={machine}.module.machine.aws_instance.this")
@@ -243,7 +243,9 @@ def test_a_network_of_ours_lets_nothing_through_by_default(made: machines.Change
     assert account.rules(HOME, default["GroupId"]) == set()
 
 
-def test_neither_state_nor_user_data_hold_a_key_or_a_setting(federation: Federation, made: machines.Changes) -> None:
+def test_neither_state_nor_user_data_hold_a_key_or_a_setting(
+    federation: FederationFolder, made: machines.Changes
+) -> None:
     state = (federation.state / "terraform" / "terraform.tfstate").read_text()
     assert "PRIVATE KEY" not in state
     data = [
@@ -256,13 +258,13 @@ def test_neither_state_nor_user_data_hold_a_key_or_a_setting(federation: Federat
     assert not any("ssh-ed25519" in text or "ward" in text for text in data)
 
 
-def test_the_audit_of_what_terraform_made_finds_nothing(federation: Federation, made: machines.Changes) -> None:
+def test_the_audit_of_what_terraform_made_finds_nothing(federation: FederationFolder, made: machines.Changes) -> None:
     done = flowerbed("audit", "cloud", str(federation.path), "--json")
     assert (done.returncode, json.loads(done.stdout)) == (0, {"differences": []}), done.stderr
 
 
 def test_the_audit_finds_a_foreign_rule_an_altered_one_and_the_old_metadata_service(
-    federation: Federation, made: machines.Changes, account: aws.Account
+    federation: FederationFolder, made: machines.Changes, account: aws.Account
 ) -> None:
     site, ec2 = made.inventory["sites"]["hospital-b"]["instance"]["id"], account.client("ec2")
     (group,) = account.machine(made.inventory["sites"]["hospital-b"]["instance"])["SecurityGroups"]
@@ -287,7 +289,7 @@ def test_the_audit_finds_a_foreign_rule_an_altered_one_and_the_old_metadata_serv
 
 
 def test_a_site_that_comes_and_one_that_leaves_touch_no_other_and_labels_touch_nothing(
-    federation: Federation, made: machines.Changes, account: aws.Account
+    federation: FederationFolder, made: machines.Changes, account: aws.Account
 ) -> None:
     old = resources(federation)
     sites = {
@@ -314,7 +316,7 @@ def test_a_site_that_comes_and_one_that_leaves_touch_no_other_and_labels_touch_n
 
 
 def test_what_only_a_plan_can_see_is_refused_before_anything_changes(
-    federation: Federation, account: aws.Account
+    federation: FederationFolder, account: aws.Account
 ) -> None:
     there = account.all()
     write(federation, {"hospital-a": ""}, networks='{ eu-west-1 = { cidr = "10.81.3.0/24" } }')
@@ -327,14 +329,14 @@ def test_what_only_a_plan_can_see_is_refused_before_anything_changes(
 
 
 def test_down_takes_away_all_that_up_made_and_nothing_else(
-    federation: Federation, account: aws.Account, before: dict[str, set[str]]
+    federation: FederationFolder, account: aws.Account, before: dict[str, set[str]]
 ) -> None:
     down = flowerbed("down", str(federation.path), "--json")
     assert (down.returncode, parsed(down)["machines"]) == (0, 3), down.stderr
     assert account.all() == before
 
 
-def test_fifty_sites_are_planned(account: aws.Account, federation: Federation) -> None:
+def test_fifty_sites_are_planned(account: aws.Account, federation: FederationFolder) -> None:
     regions = ("eu-central-1", "eu-north-1", "eu-west-1", "eu-west-3")
     write(federation, {f"hospital-{number}": f'region = "{regions[number % 4]}"' for number in range(50)})
     folder = federation.state / "terraform"

@@ -12,7 +12,7 @@ import pytest
 
 from flowerbed import inventory, lab, machines, terraform
 from flowerbed.errors import EnvironmentLacks, UsageError
-from flowerbed.federation import Federation
+from flowerbed.federation import FederationFolder
 from flowerbed.lab.spec import Places
 from flowerbed.paths import ANSIBLE, INVENTORIES, PLATFORMS
 from tests.terraform.conftest import write
@@ -29,13 +29,13 @@ def ansible_inventory(source: Path) -> dict[str, Any]:
     return plain
 
 
-def boots(federation: Federation) -> dict[str, str]:
+def boots(federation: FederationFolder) -> dict[str, str]:
     """Tell one boot of each living host from any other."""
     living = [host.name for host in lab.hosts(federation.name) if host.alive]
     return {name: (Places(federation.name, name).running / "pid").read_text() for name in living}
 
 
-def test_up_makes_the_machines_and_keeps_the_contract(federation: Federation) -> None:
+def test_up_makes_the_machines_and_keeps_the_contract(federation: FederationFolder) -> None:
     made = machines.up(federation)
     assert (made.add, made.change, made.destroy) == (3, 0, 0)
     described = inventory.parse(dict(made.inventory), "platform lab")
@@ -45,7 +45,7 @@ def test_up_makes_the_machines_and_keeps_the_contract(federation: Federation) ->
     assert set(boots(federation)) == {"coordinator", "hospital-a", "hospital-b"}
 
 
-def test_ansible_finds_in_the_state_the_hosts_that_hosts_json_names(federation: Federation) -> None:
+def test_ansible_finds_in_the_state_the_hosts_that_hosts_json_names(federation: FederationFolder) -> None:
     described = inventory.parse(dict(machines.planned(federation).inventory), "platform lab")
     inventory.write(described, federation)
     shutil.copy(INVENTORIES / "lab" / "terraform.flowerbed.yml", federation.path)
@@ -56,26 +56,26 @@ def test_ansible_finds_in_the_state_the_hosts_that_hosts_json_names(federation: 
         file.unlink()
 
 
-def test_ansible_is_told_in_one_line_that_there_is_no_state(second: Federation) -> None:
+def test_ansible_is_told_in_one_line_that_there_is_no_state(second: FederationFolder) -> None:
     source = shutil.copy(INVENTORIES / "lab" / "terraform.flowerbed.yml", second.path)
     with pytest.raises(subprocess.CalledProcessError) as failed:
         ansible_inventory(Path(source))
     assert "terraform.tfstate does not exist: make the machines first" in failed.value.stderr
 
 
-def test_the_login_key_is_the_operators_alone(federation: Federation) -> None:
+def test_the_login_key_is_the_operators_alone(federation: FederationFolder) -> None:
     assert federation.ssh_key.stat().st_mode & 0o777 == 0o600
     assert federation.ssh_key.parent.stat().st_mode & 0o777 == 0o700
 
 
-def test_a_second_up_changes_nothing(federation: Federation) -> None:
+def test_a_second_up_changes_nothing(federation: FederationFolder) -> None:
     before = boots(federation)
     again = machines.up(federation)
     assert (again.add, again.change, again.destroy, again.pending) == (0, 0, 0, False)
     assert boots(federation) == before
 
 
-def test_nothing_of_terraform_lands_in_the_platforms_folder(federation: Federation) -> None:
+def test_nothing_of_terraform_lands_in_the_platforms_folder(federation: FederationFolder) -> None:
     folder = PLATFORMS / "lab"
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     machines.up(federation)
@@ -83,7 +83,7 @@ def test_nothing_of_terraform_lands_in_the_platforms_folder(federation: Federati
     assert (federation.state / "terraform" / "terraform.tfstate").exists()
 
 
-def test_a_new_hospital_is_one_entry_and_touches_no_other(federation: Federation) -> None:
+def test_a_new_hospital_is_one_entry_and_touches_no_other(federation: FederationFolder) -> None:
     before = boots(federation)
     write(federation, "sites = { hospital-0 = {}, hospital-a = {}, hospital-b = {} }")
     assert machines.planned(federation).pending
@@ -92,7 +92,7 @@ def test_a_new_hospital_is_one_entry_and_touches_no_other(federation: Federation
     assert boots(federation).items() > before.items()
 
 
-def test_labels_and_node_config_change_without_a_machine(federation: Federation) -> None:
+def test_labels_and_node_config_change_without_a_machine(federation: FederationFolder) -> None:
     before = boots(federation)
     settings = '{ labels = { region = "north" }, node_config = { partition-id = "3" } }'
     write(federation, f"sites = {{ hospital-0 = {settings}, hospital-a = {{}}, hospital-b = {{}} }}")
@@ -103,7 +103,7 @@ def test_labels_and_node_config_change_without_a_machine(federation: Federation)
     assert boots(federation) == before
 
 
-def test_a_hospital_that_leaves_touches_no_other(federation: Federation) -> None:
+def test_a_hospital_that_leaves_touches_no_other(federation: FederationFolder) -> None:
     before = boots(federation)
     write(federation, "sites = { hospital-a = {}, hospital-b = {} }")
     made = machines.up(federation)
@@ -112,7 +112,7 @@ def test_a_hospital_that_leaves_touches_no_other(federation: Federation) -> None
     assert boots(federation) == {name: boot for name, boot in before.items() if name != "hospital-0"}
 
 
-def test_a_host_that_died_is_noticed_and_made_afresh(federation: Federation) -> None:
+def test_a_host_that_died_is_noticed_and_made_afresh(federation: FederationFolder) -> None:
     before = boots(federation)
     keys = machines.planned(federation).inventory
     lab.kill(federation.name, "hospital-b")
@@ -130,7 +130,7 @@ def test_a_host_that_died_is_noticed_and_made_afresh(federation: Federation) -> 
 
 
 def test_a_data_folder_that_is_none_is_refused_before_any_machine_is_made_and_the_next_up_goes_on(
-    federation: Federation,
+    federation: FederationFolder,
 ) -> None:
     before = boots(federation)
     write(federation, 'sites = { hospital-a = {}, hospital-b = { data = "lab.tfvars" } }')
@@ -143,13 +143,15 @@ def test_a_data_folder_that_is_none_is_refused_before_any_machine_is_made_and_th
     assert not machines.planned(federation).pending
 
 
-def test_a_copied_folder_does_not_touch_the_first_ones_machines(federation: Federation, tmp_path: Path) -> None:
-    copy = Federation(Path(shutil.copytree(federation.path, tmp_path / "test-second")))
+def test_a_copied_folder_does_not_touch_the_first_ones_machines(federation: FederationFolder, tmp_path: Path) -> None:
+    copy = FederationFolder(Path(shutil.copytree(federation.path, tmp_path / "test-second")))
     with pytest.raises(UsageError, match=r"describes the machines of .*/test-terraform: in a copied folder remove it"):
         machines.up(copy)
 
 
-def test_a_second_federation_shares_the_platform_and_nothing_else(federation: Federation, second: Federation) -> None:
+def test_a_second_federation_shares_the_platform_and_nothing_else(
+    federation: FederationFolder, second: FederationFolder
+) -> None:
     before = boots(federation)
     machines.up(second)
     assert set(boots(second)) == {"coordinator"}
@@ -158,7 +160,7 @@ def test_a_second_federation_shares_the_platform_and_nothing_else(federation: Fe
     assert not machines.planned(federation).pending
 
 
-def test_down_takes_away_all_that_up_made_and_nothing_else(federation: Federation) -> None:
+def test_down_takes_away_all_that_up_made_and_nothing_else(federation: FederationFolder) -> None:
     (federation.data / "hospital-a").mkdir(parents=True, exist_ok=True)
     (federation.data / "hospital-a" / "records.csv").write_text("1,2\n")
     assert machines.down(federation) == 3
@@ -169,7 +171,7 @@ def test_down_takes_away_all_that_up_made_and_nothing_else(federation: Federatio
     assert machines.down(federation) == 0
 
 
-def test_without_terraform_the_user_is_told_so(second: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_terraform_the_user_is_told_so(second: FederationFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     machines.planned(second)
     monkeypatch.setenv("PATH", "/nonexistent")
     monkeypatch.setattr(terraform, "embedded", lambda: False)
@@ -177,14 +179,14 @@ def test_without_terraform_the_user_is_told_so(second: Federation, monkeypatch: 
         machines.planned(second)
 
 
-def test_machines_that_exist_already_are_not_terraforms(second: Federation) -> None:
+def test_machines_that_exist_already_are_not_terraforms(second: FederationFolder) -> None:
     (second.path / "lab.tfvars").unlink()
     assert machines.platform(second) is None
     with pytest.raises(UsageError, match=r"has no \*\.tfvars file"):
         machines.up(second)
 
 
-def test_an_unknown_platform_is_refused_by_name(second: Federation) -> None:
+def test_an_unknown_platform_is_refused_by_name(second: FederationFolder) -> None:
     (second.path / "lab.tfvars").rename(second.path / "moon.tfvars")
     with pytest.raises(UsageError, match=r"moon\.tfvars names the platform 'moon', which does not exist .*lab"):
         machines.up(second)
@@ -226,7 +228,7 @@ def test_an_unknown_platform_is_refused_by_name(second: Federation) -> None:
         ("site = {}", "lab.tfvars: site is unknown"),
     ],
 )
-def test_a_wrong_value_is_refused_by_its_key_in_one_line(second: Federation, text: str, message: str) -> None:
+def test_a_wrong_value_is_refused_by_its_key_in_one_line(second: FederationFolder, text: str, message: str) -> None:
     write(second, text)
     with pytest.raises(UsageError) as refused:
         machines.up(second)

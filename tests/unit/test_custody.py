@@ -10,15 +10,15 @@ import pytest
 from flowerbed import check, custody, deploy, doctor
 from flowerbed.console import Steps
 from flowerbed.errors import UsageError
-from flowerbed.federation import Federation
+from flowerbed.federation import FederationFolder
 
 FLOWERBED = str(Path(sys.executable).with_name("flowerbed"))
 
 
 @pytest.fixture
-def federation(tmp_path: Path) -> Federation:
+def federation(tmp_path: Path) -> FederationFolder:
     """A federation outside of this repository, in a repository of its own, with a key that everybody can read."""
-    made = Federation(tmp_path / "by-hand")
+    made = FederationFolder(tmp_path / "by-hand")
     made.ssh_key.parent.mkdir(parents=True)
     made.secrets.chmod(0o755)
     for file in (made.ssh_key, made.ssh_key.with_suffix(".pub")):
@@ -28,13 +28,13 @@ def federation(tmp_path: Path) -> Federation:
     return made
 
 
-def git(federation: Federation, *words: str) -> str:
+def git(federation: FederationFolder, *words: str) -> str:
     command = ["git", "-C", str(federation.path), *words]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def test_up_closes_an_open_secrets_folder_before_anything_else(
-    federation: Federation, capsys: pytest.CaptureFixture[str]
+    federation: FederationFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(UsageError, match=r"hosts\.yml does not exist"):
         deploy.up(federation, Steps())
@@ -49,13 +49,13 @@ def test_up_closes_an_open_secrets_folder_before_anything_else(
     assert custody.close(federation) == []
 
 
-def test_a_check_closes_nothing(federation: Federation) -> None:
+def test_a_check_closes_nothing(federation: FederationFolder) -> None:
     with pytest.raises(UsageError):
         deploy.up(federation, Steps(), check=True)
     assert federation.secrets.stat().st_mode & 0o777 == 0o755
 
 
-def test_a_folder_that_cannot_be_closed_is_named_with_the_remedy(federation: Federation) -> None:
+def test_a_folder_that_cannot_be_closed_is_named_with_the_remedy(federation: FederationFolder) -> None:
     path = federation.path
     read_only = f"mount --bind {path} {path} && mount -o remount,bind,ro {path} && exec {FLOWERBED} up {path}"
     done = subprocess.run(["unshare", "--mount", "sh", "-c", read_only], capture_output=True, text=True, check=False)
@@ -65,13 +65,13 @@ def test_a_folder_that_cannot_be_closed_is_named_with_the_remedy(federation: Fed
     assert "put a link in its place" in line
 
 
-def test_git_does_not_see_the_secrets_of_a_protected_federation(federation: Federation) -> None:
+def test_git_does_not_see_the_secrets_of_a_protected_federation(federation: FederationFolder) -> None:
     custody.make(federation)
     git(federation, "add", "--all")
     assert git(federation, "ls-files") == ""
 
 
-def test_secrets_in_git_are_named_and_nothing_is_brought_up(federation: Federation) -> None:
+def test_secrets_in_git_are_named_and_nothing_is_brought_up(federation: FederationFolder) -> None:
     git(federation, "add", "--all")
     assert custody.tracked(federation) == ["secrets/ssh/id_ed25519"]
     with pytest.raises(UsageError, match=r"id_ed25519 is in git: `git .* rm -r --cached") as refused:
@@ -86,5 +86,5 @@ def test_secrets_in_git_are_named_and_nothing_is_brought_up(federation: Federati
     assert doctor.examine_secrets([federation])[0].ok
 
 
-def secrets(federation: Federation) -> list[Path]:
+def secrets(federation: FederationFolder) -> list[Path]:
     return [path for path in [federation.secrets, *federation.secrets.rglob("*")] if path.name != ".gitignore"]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from flowerbed import release
-from flowerbed.federation import Federation
+from flowerbed.federation import FederationFolder
 from flowerbed.paths import INVENTORIES
 
 EXAMPLES = sorted(folder.name for folder in INVENTORIES.iterdir() if folder.is_dir())
@@ -15,7 +15,7 @@ EXAMPLES = sorted(folder.name for folder in INVENTORIES.iterdir() if folder.is_d
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_a_copied_folder_is_whole_wherever_it_lies(name: str, tmp_path: Path) -> None:
     ignored = shutil.ignore_patterns("hosts.json", "secrets", ".state", "data")
-    copy = Federation(shutil.copytree(INVENTORIES / name, tmp_path / name, symlinks=True, ignore=ignored))
+    copy = FederationFolder(shutil.copytree(INVENTORIES / name, tmp_path / name, symlinks=True, ignore=ignored))
     assert [file.name for file in copy.path.rglob("*") if not file.exists()] == []
     assert copy.lock.read_text() == (INVENTORIES / "lab" / "release.lock").read_text()
     assert release.FLOWER.pinned() in copy.lock.read_text()

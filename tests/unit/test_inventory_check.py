@@ -12,7 +12,7 @@ import pytest
 from flowerbed import check, deploy, inventory
 from flowerbed.console import Steps
 from flowerbed.errors import UsageError
-from flowerbed.federation import Federation
+from flowerbed.federation import FederationFolder
 from flowerbed.paths import INVENTORIES
 
 FLOWERBED = str(Path(sys.executable).with_name("flowerbed"))
@@ -45,26 +45,26 @@ bastion.example.org {KEY}
 
 
 @pytest.fixture
-def federation(tmp_path: Path) -> Federation:
+def federation(tmp_path: Path) -> FederationFolder:
     """A federation in which nothing is wrong."""
-    made = Federation(tmp_path / "by-hand")
+    made = FederationFolder(tmp_path / "by-hand")
     shutil.copytree(INVENTORIES / "existing" / "group_vars", made.path / "group_vars")
     made.hosts_file.write_text(GOOD)
     made.known_hosts.write_text(KNOWN)
     return made
 
 
-def said(federation: Federation) -> list[str]:
+def said(federation: FederationFolder) -> list[str]:
     """The findings, without the folder."""
     return [str(one).removeprefix(f"{federation.path}/") for one in check.examine(federation)]
 
 
-def test_what_is_right_is_found_right(federation: Federation) -> None:
+def test_what_is_right_is_found_right(federation: FederationFolder) -> None:
     assert said(federation) == []
 
 
 def test_the_example_lacks_nothing_but_the_keys_of_its_machines() -> None:
-    existing = Federation(INVENTORIES / "existing")
+    existing = FederationFolder(INVENTORIES / "existing")
     findings = check.examine(existing)
     assert {Path(one.file).name for one in findings} == {"known_hosts"}
     assert [one.key for one in findings] == [
@@ -74,7 +74,7 @@ def test_the_example_lacks_nothing_but_the_keys_of_its_machines() -> None:
 
 
 def test_the_driver_reads_what_the_example_says() -> None:
-    known = inventory.read(Federation(INVENTORIES / "existing"))
+    known = inventory.read(FederationFolder(INVENTORIES / "existing"))
     assert known.pythons == ["3.11", "3.12", "3.13"]
     south, west = known.sites["hospital-south"], known.sites["hospital-west"]
     assert (south.address, south.port, south.user) == ("flower.hospital-south.example", 2222, "flower-admin")
@@ -82,7 +82,7 @@ def test_the_driver_reads_what_the_example_says() -> None:
 
 
 def test_what_the_driver_writes_itself_is_right(tmp_path: Path) -> None:
-    lab = Federation(tmp_path / "lab")
+    lab = FederationFolder(tmp_path / "lab")
     shutil.copytree(INVENTORIES / "lab" / "group_vars", lab.path / "group_vars")
     (lab.path / "lab.tfvars").touch()
     site = {"address": "192.0.2.2", "labels": {"a": "b"}, "node_config": {"x": "1"}, "data_path": "/srv/hospital"}
@@ -93,7 +93,7 @@ def test_what_the_driver_writes_itself_is_right(tmp_path: Path) -> None:
         assert check.examine_files(lab) == []
 
 
-def test_a_groups_way_counts_for_its_hosts(federation: Federation) -> None:
+def test_a_groups_way_counts_for_its_hosts(federation: FederationFolder) -> None:
     shared = GOOD.replace("    supernode:\n", "    supernode:\n      vars: {ansible_user: admin, ansible_port: 2200}\n")
     federation.hosts_file.write_text(shared)
     sites = inventory.read(federation).sites
@@ -151,18 +151,20 @@ def test_a_groups_way_counts_for_its_hosts(federation: Federation) -> None:
         (GOOD, "- a\n", "hosts.yml:1: must be a mapping"),
     ],
 )
-def test_a_mistake_is_named_with_its_line_and_key(federation: Federation, old: str, new: str, finding: str) -> None:
+def test_a_mistake_is_named_with_its_line_and_key(
+    federation: FederationFolder, old: str, new: str, finding: str
+) -> None:
     assert old in GOOD
     federation.hosts_file.write_text(GOOD.replace(old, new, 1))
     assert [one for one in said(federation) if finding in one], said(federation)
 
 
-def test_a_coordinator_in_two_parts_is_refused(federation: Federation) -> None:
+def test_a_coordinator_in_two_parts_is_refused(federation: FederationFolder) -> None:
     federation.hosts_file.write_text(GOOD.replace("coordinator:\n", "other: {ansible_host: 192.0.2.9}\n"))
     assert any("other: is another host than the SuperLink's, coordinator" in one for one in said(federation))
 
 
-def test_a_host_whose_key_nobody_compared_is_named_with_the_way_to_it(federation: Federation) -> None:
+def test_a_host_whose_key_nobody_compared_is_named_with_the_way_to_it(federation: FederationFolder) -> None:
     federation.known_hosts.write_text(KNOWN.replace("bastion", "other").replace("192.0.2.2", "192.0.2.3"))
     assert said(federation) == [
         "known_hosts: north: no SSH host key of 192.0.2.2: `ssh-keyscan -p 22 192.0.2.2`, and compare it",
@@ -171,7 +173,7 @@ def test_a_host_whose_key_nobody_compared_is_named_with_the_way_to_it(federation
     ]
 
 
-def test_variables_in_files_of_their_own_are_checked_too(federation: Federation) -> None:
+def test_variables_in_files_of_their_own_are_checked_too(federation: FederationFolder) -> None:
     folder = federation.path / "host_vars"
     folder.mkdir()
     (folder / "nrth.yml").write_text("---\n")
@@ -185,7 +187,7 @@ def test_variables_in_files_of_their_own_are_checked_too(federation: Federation)
     ]
 
 
-def test_encrypted_values_and_files_are_left_to_ansible(federation: Federation) -> None:
+def test_encrypted_values_and_files_are_left_to_ansible(federation: FederationFolder) -> None:
     vault = "!vault |\n  $ANSIBLE_VAULT;1.1;AES256\n  3132\n"
     (federation.path / "host_vars" / "south").mkdir(parents=True)
     (federation.path / "host_vars" / "south" / "main.yml").write_text(f"supernode_proxy_password: {vault}")
@@ -208,14 +210,14 @@ def test_a_platform_may_name_the_way_and_the_python_too(key: str, value: str, me
         inventory.parse({**output, "sites": {"a": {**site, key: value}}}, "platform")
 
 
-def test_up_refuses_before_anything_is_changed(federation: Federation) -> None:
+def test_up_refuses_before_anything_is_changed(federation: FederationFolder) -> None:
     federation.hosts_file.write_text(GOOD.replace("ansible_port", "ansible_prot").replace("192.0.2.2", "192.0.2.1"))
     with pytest.raises(UsageError, match=r"hosts\.yml:11: north.*\(and \d more: `flowerbed inventory check by-hand`\)"):
         deploy.up(federation, Steps())
     assert not federation.state.exists()
 
 
-def test_the_command_prints_a_line_for_each_and_one_json_document(federation: Federation) -> None:
+def test_the_command_prints_a_line_for_each_and_one_json_document(federation: FederationFolder) -> None:
     federation.hosts_file.write_text(GOOD.replace("2222", "0").replace("north", "North"))
     command = [FLOWERBED, "inventory", "check", str(federation.path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "40"})
@@ -230,7 +232,7 @@ def test_the_command_prints_a_line_for_each_and_one_json_document(federation: Fe
 
 
 def test_a_platforms_file_is_judged_by_terraform_and_nothing_is_made(tmp_path: Path) -> None:
-    lab = Federation(tmp_path / "of-terraform")
+    lab = FederationFolder(tmp_path / "of-terraform")
     shutil.copytree(INVENTORIES / "lab" / "group_vars", lab.path / "group_vars")
     (lab.path / "lab.tfvars").write_text('sites = { hospital-a = { address = "192.0.2.7" } }\n')
     (finding,) = check.examine(lab)
@@ -245,7 +247,7 @@ def test_a_platforms_file_is_judged_by_terraform_and_nothing_is_made(tmp_path: P
     assert sorted(path.name for path in lab.path.iterdir()) == ["group_vars", "lab.tfvars"]
 
 
-def test_without_a_hosts_file_the_example_is_named(federation: Federation) -> None:
+def test_without_a_hosts_file_the_example_is_named(federation: FederationFolder) -> None:
     federation.hosts_file.unlink()
     with pytest.raises(UsageError, match=r"hosts\.yml does not exist: name the machines there"):
         check.examine(federation)

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from flowerbed import joining, kit, revocation
 from flowerbed.errors import UsageError
-from flowerbed.federation import Federation
+from flowerbed.federation import FederationFolder
 from flowerbed.kit import apply
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "ansible" / "collections"))
@@ -33,9 +33,9 @@ Document = dict[str, Any]
 
 
 @pytest.fixture
-def federation(tmp_path: Path) -> Federation:
+def federation(tmp_path: Path) -> FederationFolder:
     """A federation that made a kit for hospital-d."""
-    made = Federation(tmp_path / "study")
+    made = FederationFolder(tmp_path / "study")
     made.path.mkdir()
     made.hosts_file.write_text(HOSTS)
     kit.write(made, KIT)
@@ -54,13 +54,13 @@ def request(key: ec.EllipticCurvePrivateKey, **changes: Any) -> Document:
     return {**document, "signature": join_request.sign(key, document)}
 
 
-def write(federation: Federation, document: Any) -> Path:
+def write(federation: FederationFolder, document: Any) -> Path:
     file = federation.path.parent / "hospital-d.request.json"
     file.write_text(document if isinstance(document, str) else json.dumps(document))
     return file
 
 
-def refused(federation: Federation, document: Any, reason: str, fingerprint: str = "", **how: bool) -> None:
+def refused(federation: FederationFolder, document: Any, reason: str, fingerprint: str = "", **how: bool) -> None:
     told = fingerprint or (document["fingerprint"] if isinstance(document, dict) else "SHA256:x")
     with pytest.raises(joining.Refused, match=reason) as caught:
         joining.examine(federation, write(federation, document), told, **how)
@@ -69,7 +69,7 @@ def refused(federation: Federation, document: Any, reason: str, fingerprint: str
 
 
 def test_a_genuine_request_is_let_in_with_or_without_the_kind_of_its_fingerprint(
-    federation: Federation, key: ec.EllipticCurvePrivateKey
+    federation: FederationFolder, key: ec.EllipticCurvePrivateKey
 ) -> None:
     document = request(key)
     for told in (document["fingerprint"], f" {document['fingerprint'].removeprefix('SHA256:')} "):
@@ -80,7 +80,7 @@ def test_a_genuine_request_is_let_in_with_or_without_the_kind_of_its_fingerprint
 
 @pytest.mark.parametrize("name", ["federation", "site", "kit", "release", "made", "fingerprint", "public_key"])
 def test_a_request_that_was_changed_on_the_way_is_refused(
-    federation: Federation, key: ec.EllipticCurvePrivateKey, name: str
+    federation: FederationFolder, key: ec.EllipticCurvePrivateKey, name: str
 ) -> None:
     other = request(ec.generate_private_key(ec.SECP384R1()), made="2026-11-23T12:00:00Z")
     document = request(key)
@@ -88,14 +88,14 @@ def test_a_request_that_was_changed_on_the_way_is_refused(
     refused(federation, document, "it was changed on the way", fingerprint=document["fingerprint"])
 
 
-def test_another_keys_signature_is_refused(federation: Federation, key: ec.EllipticCurvePrivateKey) -> None:
+def test_another_keys_signature_is_refused(federation: FederationFolder, key: ec.EllipticCurvePrivateKey) -> None:
     other = ec.generate_private_key(ec.SECP384R1())
     stolen = {**request(key), "signature": request(other)["signature"]}
     refused(federation, stolen, "it was changed on the way")
 
 
 def test_a_signature_that_the_key_made_for_something_else_is_refused(
-    federation: Federation, key: ec.EllipticCurvePrivateKey
+    federation: FederationFolder, key: ec.EllipticCurvePrivateKey
 ) -> None:
     document = request(key)
     bare = {name: value for name, value in document.items() if name != "signature"}
@@ -104,7 +104,9 @@ def test_a_signature_that_the_key_made_for_something_else_is_refused(
     refused(federation, {**document, "signature": signed}, "it was changed on the way")
 
 
-def test_a_key_that_is_not_the_one_read_out_is_refused(federation: Federation, key: ec.EllipticCurvePrivateKey) -> None:
+def test_a_key_that_is_not_the_one_read_out_is_refused(
+    federation: FederationFolder, key: ec.EllipticCurvePrivateKey
+) -> None:
     other = request(ec.generate_private_key(ec.SECP384R1()))
     refused(federation, request(key), "not what you were told", fingerprint=other["fingerprint"])
     refused(federation, request(key), "not what you were told", fingerprint="SHA256:")
@@ -112,7 +114,7 @@ def test_a_key_that_is_not_the_one_read_out_is_refused(federation: Federation, k
     refused(federation, lying, "and it is another", fingerprint=other["fingerprint"])
 
 
-def test_a_kit_is_good_for_one_request(federation: Federation, key: ec.EllipticCurvePrivateKey) -> None:
+def test_a_kit_is_good_for_one_request(federation: FederationFolder, key: ec.EllipticCurvePrivateKey) -> None:
     document = request(key)
     _, used = joining.examine(federation, write(federation, document), document["fingerprint"])
     kit.write(federation, used)
@@ -132,31 +134,35 @@ def test_a_kit_is_good_for_one_request(federation: Federation, key: ec.EllipticC
     ids=str,
 )
 def test_a_foreign_request_is_refused(
-    federation: Federation, key: ec.EllipticCurvePrivateKey, changes: Document, reason: str
+    federation: FederationFolder, key: ec.EllipticCurvePrivateKey, changes: Document, reason: str
 ) -> None:
     refused(federation, request(key, **changes), reason)
 
 
-def test_a_request_from_an_expired_kit_is_refused(federation: Federation, key: ec.EllipticCurvePrivateKey) -> None:
+def test_a_request_from_an_expired_kit_is_refused(
+    federation: FederationFolder, key: ec.EllipticCurvePrivateKey
+) -> None:
     kit.write(federation, replace(KIT, expires="2026-01-31T00:00:00Z"))
     refused(federation, request(key), "expired on 2026-01-31: build a new one")
 
 
-def test_a_revoked_key_never_gets_in_again(federation: Federation, key: ec.EllipticCurvePrivateKey) -> None:
+def test_a_revoked_key_never_gets_in_again(federation: FederationFolder, key: ec.EllipticCurvePrivateKey) -> None:
     document = request(key)
     revoke(federation, document)
     refused(federation, document, "was revoked")
     refused(federation, document, "was revoked", replaced=True)
 
 
-def test_a_name_that_is_somebody_elses_is_refused(federation: Federation, key: ec.EllipticCurvePrivateKey) -> None:
+def test_a_name_that_is_somebody_elses_is_refused(
+    federation: FederationFolder, key: ec.EllipticCurvePrivateKey
+) -> None:
     for name in ("hospital-a", "coordinator"):
         kit.write(federation, replace(KIT, site=name))
         refused(federation, request(key, site=name), "reached by SSH")
 
 
 def test_a_site_with_another_key_is_let_in_only_where_the_operator_says_so(
-    federation: Federation, key: ec.EllipticCurvePrivateKey
+    federation: FederationFolder, key: ec.EllipticCurvePrivateKey
 ) -> None:
     other = request(ec.generate_private_key(ec.SECP384R1()))
     approve(federation, "hospital-d", other)
@@ -167,7 +173,7 @@ def test_a_site_with_another_key_is_let_in_only_where_the_operator_says_so(
 
 
 def test_a_site_whose_key_was_revoked_comes_back_with_a_new_one(
-    federation: Federation, key: ec.EllipticCurvePrivateKey
+    federation: FederationFolder, key: ec.EllipticCurvePrivateKey
 ) -> None:
     other = request(ec.generate_private_key(ec.SECP384R1()))
     approve(federation, "hospital-d", other)
@@ -178,20 +184,20 @@ def test_a_site_whose_key_was_revoked_comes_back_with_a_new_one(
 
 
 def test_a_copied_machines_key_is_refused_under_another_name(
-    federation: Federation, key: ec.EllipticCurvePrivateKey
+    federation: FederationFolder, key: ec.EllipticCurvePrivateKey
 ) -> None:
     approve(federation, "hospital-c", request(key))
     refused(federation, request(key), "is that of hospital-c")
 
 
-def approve(federation: Federation, name: str, document: Document) -> None:
+def approve(federation: FederationFolder, name: str, document: Document) -> None:
     """What the file says after a site was let in."""
     facts = {key: document[key] for key in ("public_key", "fingerprint", "kit", "release")}
     sites = {name: {**facts, "approved": "2026-11-22T12:00:00Z"}}
     federation.approved_file.write_text(json.dumps({"schema": 1, "sites": sites}))
 
 
-def revoke(federation: Federation, document: Document) -> None:
+def revoke(federation: FederationFolder, document: Document) -> None:
     """Note the key as one that never gets in again."""
     revoked = revocation.Revoked("hospital-d", document["public_key"], "2026-11-22T12:00:00Z", "stolen")
     federation.revoked_file.write_text(json.dumps([asdict(revoked)]))
@@ -225,18 +231,20 @@ def rsa_key(document: Document) -> Document:
     ids=["unsigned", "no schema", "type", "extra", "two keys", "RSA", "twice", "large", "cut off", "list", "empty"],
 )
 def test_what_is_no_request_is_refused_in_one_line(
-    federation: Federation, key: ec.EllipticCurvePrivateKey, spoil: Callable[[Document], Any]
+    federation: FederationFolder, key: ec.EllipticCurvePrivateKey, spoil: Callable[[Document], Any]
 ) -> None:
     document = request(key)
     refused(federation, spoil(document), "request", fingerprint=document["fingerprint"])
 
 
-def test_a_request_that_cannot_be_read_is_the_callers_mistake(federation: Federation) -> None:
+def test_a_request_that_cannot_be_read_is_the_callers_mistake(federation: FederationFolder) -> None:
     with pytest.raises(UsageError, match="cannot be read"):
         joining.examine(federation, federation.path / "none.json", "SHA256:x")
 
 
-def test_sites_lists_who_joined_how_and_who_is_awaited(federation: Federation, key: ec.EllipticCurvePrivateKey) -> None:
+def test_sites_lists_who_joined_how_and_who_is_awaited(
+    federation: FederationFolder, key: ec.EllipticCurvePrivateKey
+) -> None:
     assert [(one.name, one.way) for one in joining.sites(federation)] == [
         ("hospital-a", "SSH"),
         ("hospital-d", "kit made"),

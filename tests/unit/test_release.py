@@ -23,7 +23,7 @@ import pytest
 
 from flowerbed import release
 from flowerbed.errors import UsageError, WorkFailed
-from flowerbed.federation import Federation
+from flowerbed.federation import FederationFolder
 from flowerbed.paths import ANSIBLE, INVENTORIES
 from flowerbed.release import Program, Release, Target
 
@@ -126,7 +126,7 @@ def test_a_lock_for_another_python_keeps_the_versions_of_the_first(tmp_path: Pat
 
 
 def test_the_locks_of_existing_machines_hold_the_same_versions_for_every_python() -> None:
-    existing = Federation(INVENTORIES / "existing")
+    existing = FederationFolder(INVENTORIES / "existing")
     locks = {python: existing.lock_for(python).read_text() for python in ("3.11", "3.12", "3.13")}
     assert [text.split()[3] for text in locks.values()] == [f"{python}," for python in locks]
     pins = [{line.split()[0] for line in text.splitlines() if "==" in line} for text in locks.values()]
@@ -135,7 +135,7 @@ def test_the_locks_of_existing_machines_hold_the_same_versions_for_every_python(
 
 
 def test_a_lock_for_the_wrong_python_is_refused(tmp_path: Path, lock: Path) -> None:
-    federation = Federation(tmp_path)
+    federation = FederationFolder(tmp_path)
     text = (INVENTORIES / "lab" / "release.lock").read_text()
     federation.lock_for("3.13").write_text(text)
     with pytest.raises(UsageError, match=r"release-3\.13\.lock is for Python 3\.11: remove it to make it again"):
@@ -146,7 +146,7 @@ def test_a_changed_release_in_is_noticed(tmp_path: Path, lock: Path) -> None:
     shutil.copy(lock, tmp_path / "release.lock")
     (tmp_path / "release.in").write_text("iniconfig\nnumpy\n")
     with pytest.raises(UsageError, match="remove the lock"):
-        release.of(Federation(tmp_path))
+        release.of(FederationFolder(tmp_path))
 
 
 # Builds

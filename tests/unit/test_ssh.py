@@ -10,7 +10,7 @@ import pytest
 from flowerbed import deploy, inventory, ssh_options
 from flowerbed.console import Steps
 from flowerbed.errors import EnvironmentLacks, UsageError
-from flowerbed.federation import Federation
+from flowerbed.federation import FederationFolder
 from flowerbed.inventory import Host, Instance
 from flowerbed.paths import INVENTORIES
 from flowerbed.ssh import Shell
@@ -19,9 +19,9 @@ KEPT_OUT = shutil.ignore_patterns("hosts.json", "secrets", ".state", "data")
 
 
 @pytest.fixture
-def federation(tmp_path: Path) -> Federation:
+def federation(tmp_path: Path) -> FederationFolder:
     """A folder with pinned keys and a key of its own, whose name would break a careless line."""
-    made = Federation(tmp_path / "a b%h")
+    made = FederationFolder(tmp_path / "a b%h")
     made.ssh_key.parent.mkdir(parents=True)
     made.ssh_key.touch()
     made.known_hosts.touch()
@@ -47,7 +47,7 @@ def test_what_is_no_jump_host_is_refused(text: str) -> None:
         ssh_options.parse_jump(text)
 
 
-def test_a_jump_host_is_asked_for_the_same_keys(federation: Federation) -> None:
+def test_a_jump_host_is_asked_for_the_same_keys(federation: FederationFolder) -> None:
     options = ssh_options.options(federation.known_hosts, federation.ssh_key, "admin@bastion:2222")
     direct = ssh_options.options(federation.known_hosts, federation.ssh_key)
     assert options[: len(direct)] == direct
@@ -59,11 +59,11 @@ def test_a_jump_host_is_asked_for_the_same_keys(federation: Federation) -> None:
 
 
 def test_without_keys_of_its_own_the_users_count(tmp_path: Path) -> None:
-    bare = Federation(tmp_path)
+    bare = FederationFolder(tmp_path)
     assert ssh_options.options(bare.known_hosts, bare.ssh_key) == ["-o", "StrictHostKeyChecking=yes"]
 
 
-def test_nobody_is_told_that_up_would_start_a_machine_that_it_does_not_make(federation: Federation) -> None:
+def test_nobody_is_told_that_up_would_start_a_machine_that_it_does_not_make(federation: FederationFolder) -> None:
     shell = Shell(federation, Host(name="north", address="192.0.2.1", user="admin"))
     assert shell.unreachable("No route to host\n") == (
         "north (192.0.2.1:22) does not answer by SSH: No route to host; "
@@ -74,13 +74,13 @@ def test_nobody_is_told_that_up_would_start_a_machine_that_it_does_not_make(fede
 
 
 @pytest.mark.parametrize(("user", "words"), [("root", "id -u"), ("admin", "sudo -n -- id -u")])
-def test_commands_run_as_root_whoever_logs_in(federation: Federation, user: str, words: str) -> None:
+def test_commands_run_as_root_whoever_logs_in(federation: FederationFolder, user: str, words: str) -> None:
     host = Host(name="north", address="192.0.2.1", port=2222, user=user)
     command = Shell(federation, host).command(["id", "-u"])
     assert command[-4:] == ["-p", "2222", f"{user}@192.0.2.1", words]
 
 
-def test_a_machine_without_an_open_port_is_reached_through_session_manager(federation: Federation) -> None:
+def test_a_machine_without_an_open_port_is_reached_through_session_manager(federation: FederationFolder) -> None:
     instance = Instance(id="i-0123456789abcdef0", region="eu-west-3")
     shell = Shell(federation, Host(name="hospital-a", address="203.0.113.7", user="admin", session=instance))
     shown = subprocess.run(
@@ -98,7 +98,7 @@ def test_a_machine_without_an_open_port_is_reached_through_session_manager(feder
 
 
 def test_session_manager_travels_from_the_platform_to_the_driver(tmp_path: Path) -> None:
-    federation = Federation(tmp_path / "cloud")
+    federation = FederationFolder(tmp_path / "cloud")
     federation.path.mkdir()
     (federation.path / "aws.tfvars").touch()
     machine = {"instance": {"id": "i-1", "region": "eu-west-3"}, "session_manager": True, "user": "admin"}
@@ -108,7 +108,7 @@ def test_session_manager_travels_from_the_platform_to_the_driver(tmp_path: Path)
 
 
 def test_without_amazons_programs_up_says_what_to_install_before_anything_is_done(tmp_path: Path) -> None:
-    federation = Federation(Path(shutil.copytree(INVENTORIES / "lab", tmp_path / "cloud", ignore=KEPT_OUT)))
+    federation = FederationFolder(Path(shutil.copytree(INVENTORIES / "lab", tmp_path / "cloud", ignore=KEPT_OUT)))
     (federation.path / "lab.tfvars").unlink()
     hosts = federation.hosts_file
     hosts.write_text(

@@ -12,7 +12,7 @@ from ansible.errors import AnsibleFilterError
 try:
     from flowerbed import ssh_options as shared
     from flowerbed.errors import UsageError
-    from flowerbed.federation import Federation
+    from flowerbed.federation import FederationFolder
 
     DRIVER = True
 except ImportError:
@@ -25,7 +25,7 @@ def ssh_options(folder: str, jump: str = "", session: dict[str, str] | None = No
         raise AnsibleFilterError(
             "ssh_options needs the Python package flowerbed beside ansible-core: run scripts/setup and use .venv/bin"
         )
-    federation = Federation(Path(folder))
+    federation = FederationFolder(Path(folder))
     try:
         words = shared.options(federation.known_hosts, federation.ssh_key, jump, session)
     except UsageError as error:

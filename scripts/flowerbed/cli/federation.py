@@ -13,7 +13,7 @@ from flowerbed.cli.runs import runs_table
 from flowerbed.cli.shared import AsJson, Name, print_result
 from flowerbed.console import Steps
 from flowerbed.errors import EnvironmentLacks, UsageError
-from flowerbed.federation import DEFAULT_PYTHON, Federation, every, find
+from flowerbed.federation import DEFAULT_PYTHON, FederationFolder, every, find
 
 app = typer.Typer()
 release_app = typer.Typer(help="Releases: Flower and the apps' dependencies, locked by hash.", no_args_is_help=True)
@@ -146,11 +146,11 @@ def _status_tables(console: Console, known: status.Status) -> None:
         runs_table(console, known.runs)
 
 
-def _refuse_without_root(federation: Federation) -> None:
+def _refuse_without_root(federation: FederationFolder) -> None:
     missing = [f for f in doctor.examine() if not f.ok and f.platform in ("all", _platform(federation))]
     if missing:
         raise EnvironmentLacks(f"this machine lacks {missing[0].what}: {missing[0].remedy}")
 
 
-def _platform(federation: Federation) -> str:
+def _platform(federation: FederationFolder) -> str:
     return federation.platform_file.stem if federation.platform_file else "existing"

@@ -29,7 +29,7 @@ from cryptography.x509.oid import NameOID
 
 from flowerbed import hosts, inventory, release, variables
 from flowerbed.errors import UsageError
-from flowerbed.federation import DEFAULT_PYTHON, Federation
+from flowerbed.federation import DEFAULT_PYTHON, FederationFolder
 from flowerbed.inventory import HOST_NAME, TEMPLATE_MARKERS
 from flowerbed.paths import ANSIBLE
 
@@ -62,7 +62,7 @@ class Kit:
 
 
 def build(
-    federation: Federation,
+    federation: FederationFolder,
     site: str,
     *,
     out: Path | None = None,
@@ -143,13 +143,13 @@ def seal(
     return {**contents, "manifest.json": text, "manifest.p7s": builder.sign(serialization.Encoding.DER, options)}
 
 
-def known(federation: Federation) -> dict[str, Kit]:
+def known(federation: FederationFolder) -> dict[str, Kit]:
     """All kits that were made for a federation, by their ids."""
     files = sorted(_folder(federation).glob("*.json"))
     return {file.stem: Kit(**json.loads(file.read_text())) for file in files}
 
 
-def write(federation: Federation, kit: Kit) -> None:
+def write(federation: FederationFolder, kit: Kit) -> None:
     """Keep the operator's record of a kit."""
     inventory.replace_file(_folder(federation) / f"{kit.id}.json", json.dumps(asdict(kit), indent=2) + "\n")
 
@@ -191,7 +191,7 @@ def refuse_settings(values: Mapping[str, Any], source: str) -> None:
         raise UsageError(f"{source}: a setting holds a template marker, which Ansible would run: remove it")
 
 
-def _refuse_site(federation: Federation, site: str, days: int) -> None:
+def _refuse_site(federation: FederationFolder, site: str, days: int) -> None:
     if not HOST_NAME.fullmatch(site):
         raise UsageError(f"'{site}' is no site's name: use lower-case letters, digits and dashes, 32 at most")
     if not 1 <= days <= _DAYS:
@@ -225,7 +225,7 @@ def _request(key: ec.EllipticCurvePrivateKey, site: str) -> str:
     return request.public_bytes(serialization.Encoding.PEM).decode()
 
 
-def _play(federation: Federation, site: str, csr: str, days: int) -> dict[str, Any]:
+def _play(federation: FederationFolder, site: str, csr: str, days: int) -> dict[str, Any]:
     """What the playbook says: the signer's certificate, the site's settings, the CA certificates that hosts trust."""
     # In the federation's folder: what Ansible calls inventory_dir must be that folder for this site too.
     with (
@@ -255,7 +255,7 @@ def _collection() -> bytes:
     return buffer.getvalue()
 
 
-def _readme(federation: Federation, site: str, python: str, gateway: str, file: str) -> bytes:
+def _readme(federation: FederationFolder, site: str, python: str, gateway: str, file: str) -> bytes:
     lines = []
     for name, spec in _settable():
         described = spec["description"]
@@ -296,5 +296,5 @@ def _json(document: Any) -> bytes:
     return (json.dumps(document, indent=1, sort_keys=True) + "\n").encode()
 
 
-def _folder(federation: Federation) -> Path:
+def _folder(federation: FederationFolder) -> Path:
     return federation.state / "kits"
