@@ -1,6 +1,7 @@
 """Submits an app to a standing federation, follows the run, judges it, and brings it home."""
 
 import importlib.metadata
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -107,7 +108,8 @@ def submit_and_follow(
         checked.check_release(deployed.name, deployed.release, deployed.packages, deployed.modules)
     trail = Trail(remote, deployed)
     with control(connection) as api:
-        run_id = api.submit(checked.copy(api.home), overrides)
+        with tempfile.TemporaryDirectory(dir=api.home) as folder:
+            run_id = api.submit(checked.copy(Path(folder)), overrides)
         trail.submitted(run_id, checked)
         results.remember(
             into,
