@@ -47,6 +47,8 @@ class Deployed:
     """The id of the release that the hosts have active."""
     packages: Mapping[str, str] | None = None
     """Package name to version in that release; None: unknown, so an app's dependencies are not checked."""
+    labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Site name to the labels that the inventory gives it."""
     results: str = "/var/lib/flower/results"
     """The folder on the coordinator that the ServerApp knows as FLOWERBED_RESULTS."""
 
