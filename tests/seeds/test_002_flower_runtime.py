@@ -1,4 +1,4 @@
-"""Seed 002: SuperLink, SuperNode and app with the actions `build`, `deploy` and `train`, and each of their parameters."""
+"""Seed 002: SuperLink, SuperNode and app with `build`, `deploy` and `train`, and each of their parameters."""
 
 import json
 import re
