@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from flowerbed import journal, ssh_options
 from flowerbed.errors import EnvironmentLacks, WorkFailed
@@ -58,6 +59,22 @@ class Shell:
         Raises WorkFailed when the transfer breaks; `into` then holds nothing.
         """
         transfer.receive(self.command(transfer.send_command(path)), path, into)
+
+    def pipe(self, command: Sequence[str], errors: IO[bytes]) -> "subprocess.Popen[bytes]":
+        """Start a command on the host with its standard streams; what ssh and the command complain of goes to `errors`.
+
+        Raises EnvironmentLacks where there is no ssh.
+        """
+        try:
+            return subprocess.Popen(
+                self.command(command),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                start_new_session=True,  # Ctrl-C is for us to handle
+            )
+        except FileNotFoundError:
+            raise EnvironmentLacks(_NO_SSH) from None
 
     def record(self, event: str, message: str, fields: Mapping[str, str]) -> None:
         """Append an entry to the host's audit trail; WorkFailed as for `run`."""
