@@ -64,6 +64,7 @@ def open_way(federation: FederationFolder) -> Iterator[Way]:
                 sites={name: str(node["node_id"]) for name, node in facts["nodes"].items()},
                 release=facts["release"],
                 packages=facts["packages"],
+                modules=frozenset(facts["modules"]),
             ),
         )
 
@@ -132,10 +133,13 @@ record, current, port = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), in
 unit = pathlib.Path("/etc/systemd/system/flower-superlink.service")
 text = unit.read_text() if unit.exists() else ""
 found = re.search(r"--port (\\d+)", text)
-packages = {}
-for info in current.glob("lib/python3.*/site-packages/*.dist-info"):
-    name, _, version = info.name[: -len(".dist-info")].partition("-")
-    packages[re.sub(r"[-_.]+", "-", name).lower()] = version
+packages, modules = {}, set()
+for entry in current.glob("lib/python3.*/site-packages/*"):
+    if entry.suffix == ".dist-info":
+        name, _, version = entry.name[: -len(".dist-info")].partition("-")
+        packages[re.sub(r"[-_.]+", "-", name).lower()] = version
+    elif entry.suffix in (".py", ".so") or entry.is_dir():
+        modules.add(entry.name.partition(".")[0])
 print(json.dumps({
     "installed": unit.exists() and current.exists(),
     "port": int(found.group(1)) if found else port,
@@ -143,5 +147,6 @@ print(json.dumps({
     "nodes": json.loads(record.read_text()) if record.exists() else {},
     "release": current.resolve().name if current.exists() else None,
     "packages": packages,
+    "modules": sorted(modules),
 }))
 """

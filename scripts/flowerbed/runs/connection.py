@@ -47,6 +47,8 @@ class Deployed:
     """The id of the release that the hosts have active."""
     packages: Mapping[str, str] | None = None
     """Package name to version in that release; None: unknown, so an app's dependencies are not checked."""
+    modules: frozenset[str] | None = None
+    """Names of the modules that the release's packages bring; None: unknown, so an app's imports are not checked."""
     results: str = "/var/lib/flower/results"
     """The folder on the coordinator that the ServerApp knows as FLOWERBED_RESULTS."""
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,7 +34,7 @@ _SILENCE = 0.25
 
 
 @dataclass(frozen=True)
-class Run:
+class RunInfo:
     """A run as the SuperLink knows it; times are UTC, None: not yet."""
 
     run_id: str
@@ -101,12 +101,12 @@ class Control:
             command += ["--run-config", str(overrides)]
         return str(self._json(command, f"submit {app.name}")["run-id"])
 
-    def runs(self, limit: int | None = None) -> list[Run]:
+    def runs(self, limit: int | None = None) -> list[RunInfo]:
         """List the newest runs first, `limit` at most."""
         answer = self._json(["list", CONNECTION_NAME, *(["--limit", str(limit)] if limit else [])], "list the runs")
         return [_run(entry) for entry in answer["runs"]]
 
-    def run(self, run_id: str) -> Run:
+    def run(self, run_id: str) -> RunInfo:
         """Look one run up; UsageError when the SuperLink does not know it."""
         return _run(
             self._json(["list", CONNECTION_NAME, "--run-id", checked(run_id)], f"look up run {run_id}")["runs"][0]
@@ -127,13 +127,13 @@ class Control:
         answer = self._json(["supernode", "register", key, CONNECTION_NAME, "--name", name], f"register {name}")
         return str(answer["node-id"])
 
-    def log(self, run_id: str, *, live: bool = False) -> "LogStream":
-        """Follow a run's log from its start to the run's end.
+    def log(self, run_id: str, *, live: bool = False, follow: bool = True) -> "LogStream":
+        """Give a run's log from its start to the run's end, or without `follow` as far as it is.
 
         `live`: the run has just been submitted, so even the first lines count as arriving now.
         """
         process = subprocess.Popen(
-            [flwr_command(), "log", checked(run_id), CONNECTION_NAME, "--stream"],
+            [flwr_command(), "log", checked(run_id), CONNECTION_NAME, "--stream" if follow else "--show"],
             cwd=self.home,
             env=environment(self.home),
             stdin=subprocess.DEVNULL,
@@ -196,12 +196,16 @@ class LogStream:
             return None
         return _one_line(b"".join(self._errors).decode(errors="replace")) or "flwr log ended without a reason"
 
-    def lines(self, deadline: float | None = None) -> Iterator[Line]:
-        """Give the lines to the log's end; TimeoutError when the monotonic clock passes `deadline` first."""
+    def lines(self, deadline: Callable[[], float | None] = lambda: None) -> Iterator[Line]:
+        """Give the lines to the log's end.
+
+        `deadline` gives the time of the monotonic clock at which to give up (None: never), and may change its mind
+        with every line. Raises TimeoutError then.
+        """
         decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         rest = ""
         while self._selector.get_map():
-            for chunk in self._read(deadline):
+            for chunk in self._read(deadline()):
                 self._seen = True
                 *whole, rest = (rest + decoder.decode(chunk)).split("\n")
                 at = time.monotonic() if self._live else None
@@ -318,10 +322,10 @@ def _nested(config: Mapping[str, ConfigValue]) -> dict[str, Any]:
     return nested
 
 
-def _run(entry: Mapping[str, Any]) -> Run:
+def _run(entry: Mapping[str, Any]) -> RunInfo:
     traffic = entry.get("network-traffic", {})
     details = str(entry.get("status-details", ""))
-    return Run(
+    return RunInfo(
         run_id=str(entry["run-id"]),
         app=str(entry["fab-id"]),
         version=str(entry["fab-version"]),
