@@ -111,8 +111,8 @@ def forward(shell: Shell, port: int, patience: float = 15.0) -> Iterator[int]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         local = int(probe.getsockname()[1])
-    command = ["ssh", *shell.options(), "-o", "ExitOnForwardFailure=yes", "-N"]
-    command += ["-L", f"127.0.0.1:{local}:127.0.0.1:{port}", f"{shell.host.user}@{shell.host.address}"]
+    command = ["ssh", *shell.options(), "-o", "ExitOnForwardFailure=yes"]
+    command += ["-L", f"127.0.0.1:{local}:127.0.0.1:{port}", f"{shell.host.user}@{shell.host.address}", "cat"]
     line = _Line(command)
     try:
         _wait_for_port(line, local, patience, shell)
@@ -136,7 +136,7 @@ class _Line:
         try:
             return subprocess.Popen(
                 self._command,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,  # it ends with this process, also when that is killed
                 stdout=subprocess.DEVNULL,
                 stderr=self._said,
                 start_new_session=True,  # Ctrl-C is for us to handle

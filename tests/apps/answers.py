@@ -20,7 +20,7 @@ def _site(context: Context) -> int:
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Give back everything that came, and the arrays with the site's number added."""
-    arrays = [each + _site(context) for each in message.content["arrays"].to_numpy_ndarrays()]
+    arrays = [np.asarray(each + _site(context)) for each in message.content["arrays"].to_numpy_ndarrays()]
     content = RecordDict({name: record for name, record in message.content.items() if name != "arrays"})
     content["arrays"] = ArrayRecord(arrays)
     return Message(content, reply_to=message)

@@ -14,6 +14,7 @@ from flowerbed.runs.connection import Remote
 from flowerbed.session import relay, wire
 
 _GOODBYE_SECONDS = 5.0
+_BROKE = "the line to the coordinator broke"
 
 
 class Coordinator(Remote, Protocol):
@@ -50,12 +51,17 @@ class Line:
         assert self._process.stdin is not None and self._process.stdout is not None  # noqa: S101 - they are pipes
         self._in, self._out = self._process.stdin, self._process.stdout
         try:
-            self.send({"do": "hello", "key": key})
+            with suppress(Broken):  # what it says before it ends tells more
+                self.send({"do": "hello", "key": key})
             if self._out.read(len(wire.MAGIC)) != wire.MAGIC or self.receive().header.get("is") != "open":
                 raise Broken("what answers is no session")
-        except BaseException as error:
-            broken = self.end()
-            raise (broken if isinstance(error, Broken | wire.Hostile) else error) from None
+        except (Broken, wire.Hostile) as error:
+            told = Broken(f"the coordinator sent {error}") if isinstance(error, wire.Hostile) else error
+            raise self.end(told) from None
+        except BaseException:
+            self.cut()
+            self.end()
+            raise
 
     def send(self, header: dict[str, Any], records: Sequence[RecordDict] = ()) -> None:
         """Send a frame; Broken when the line is. An interruption ends it, for half a frame was sent."""
@@ -63,10 +69,10 @@ class Line:
             try:
                 wire.write(self._in, header, records)
             except OSError:
-                raise Broken("the line to the coordinator broke") from None
+                raise Broken(_BROKE) from None
             except ValueError as error:
                 if self._in.closed:
-                    raise Broken("the line to the coordinator broke") from None
+                    raise Broken(_BROKE) from None
                 raise error
             except BaseException:
                 self._process.kill()
@@ -79,15 +85,15 @@ class Line:
         except (EOFError, OSError):
             frame = None
         if frame is None:
-            raise Broken("the line to the coordinator broke")
+            raise Broken(_BROKE)
         return frame
 
     def cut(self) -> None:
         """End the process; who waits for a frame is told."""
         self._process.kill()
 
-    def end(self) -> Broken:
-        """Close everything, and say why the line ended."""
+    def end(self, told: Broken | None = None) -> Broken:
+        """Close everything, and say why the line ended: what ssh complained of, or else `told`."""
         if self._sending.acquire(blocking=False):  # who sends now would be waited for, and is told by the end below
             with suppress(OSError):
                 self._in.close()
@@ -105,4 +111,4 @@ class Line:
         self._errors.close()
         if self._process.returncode == relay.NOBODY:
             return Nobody(said)
-        return Broken(said or "the line to the coordinator broke")
+        return Broken(said) if said else told or Broken(_BROKE)

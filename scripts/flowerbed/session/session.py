@@ -2,6 +2,7 @@
 
 import atexit
 import hashlib
+import itertools
 import re
 import secrets
 import threading
@@ -19,8 +20,10 @@ from flowerbed.errors import FlowerbedError, UsageError, WorkFailed
 from flowerbed.runs.connection import Connection, Deployed
 from flowerbed.runs.drive import RunResult, follow, submit_and_follow
 from flowerbed.runs.events import OnEvent
-from flowerbed.runs.flwr import ConfigValue, control
+from flowerbed.runs.flwr import control
 from flowerbed.runs.follow import ReplyError, reason
+from flowerbed.runs.settings import Override
+from flowerbed.runs.verdict import RUNNING
 from flowerbed.session import bridge, pack, wire
 from flowerbed.session.line import Broken, Coordinator, Line, Nobody
 from flowerbed.session.records import Records, for_sites
@@ -42,7 +45,7 @@ def open_session(
     client_code: str | Path,
     *,
     deployed: Deployed,
-    config: Mapping[str, ConfigValue] | None = None,
+    config: Override | Iterable[Override] = (),
     patience: float = pack.PATIENCE,
     into: Path = Path("runs"),
     on_event: OnEvent | None = None,
@@ -56,7 +59,7 @@ def open_session(
         client_code: a Python file with a ClientApp `app`; or an app's folder, or a git reference to one, whose
             ClientApp is taken.
         deployed: what is known of the federation.
-        config: run config for the ClientApp. That of an app's folder must know the keys.
+        config: overrides of the run config, as for a run.
         patience: seconds for which the session goes on when this process is gone or cannot reach it, and for which
             calls that are waiting then wait.
         into: where the run's folder goes when the session ends.
@@ -68,16 +71,12 @@ def open_session(
         WorkFailed: the federation did not take the run, or the session did not come to stand.
     """
     key = secrets.token_urlsafe(32)
-    with pack.packed(client_code, config or {}) as app:
+    with pack.packed(client_code, config) as (app, overrides):
         submitted = submit_and_follow(
             connection,
             coordinator,
             app.folder,
-            {
-                **(config or {}),
-                pack.KEY: hashlib.sha256(key.encode()).hexdigest(),
-                pack.LASTS: float(patience),
-            },
+            {**overrides, pack.KEY: hashlib.sha256(key.encode()).hexdigest(), pack.LASTS: float(patience)},
             deployed=deployed,
             detach=True,
             origin=app.origin,
@@ -139,7 +138,7 @@ class Session:
         self._on_close = on_close
         self._lock = threading.Lock()
         self._calls: dict[int, _Call] = {}
-        self._number = 0
+        self._numbers, self._looks = itertools.count(1), itertools.count(-1, -1)
         self._line: Line | None = None
         self._over: FlowerbedError | None = None
         self._closing = threading.Event()
@@ -227,18 +226,26 @@ class Session:
             return self.result
         try:
             self._hang_up()
-            self.result = follow(
-                self._connection,
-                self._coordinator,
-                self.run_id,
-                deployed=self._deployed,
-                timeout=_CLOSE_SECONDS,
-                on_event=self._on_event,
-                into=self._into,
-            )
+            result = self._follow()
+            if result.verdict.status == RUNNING:
+                with control(self._connection) as api:
+                    api.stop(self.run_id)
+                result = self._follow()
+            self.result = result
         finally:
             self._ended()
         return self.result
+
+    def _follow(self) -> RunResult:
+        return follow(
+            self._connection,
+            self._coordinator,
+            self.run_id,
+            deployed=self._deployed,
+            timeout=_CLOSE_SECONDS,
+            on_event=self._on_event,
+            into=self._into,
+        )
 
     def _start(self) -> None:
         """Wait until the bridge is there; WorkFailed when its run ends instead, or does not begin."""
@@ -278,8 +285,7 @@ class Session:
         """Send a call and wait for its replies; what comes of it later is not wanted."""
         with self._lock:
             self._check_open()
-            self._number += 1
-            number = self._number
+            number = next(self._numbers if call.sites else self._looks)
             call.header["id"] = number
             self._calls[number] = call
         try:
