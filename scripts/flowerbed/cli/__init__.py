@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from flowerbed import __version__
-from flowerbed.cli import federation, runs, trust
+from flowerbed.cli import federation, runs, simulate, trust
 from flowerbed.cli.shared import fail
 from flowerbed.errors import FlowerbedError
 
@@ -17,7 +17,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _commands in (federation, runs, trust):
+for _commands in (federation, runs, simulate, trust):
     app.add_typer(_commands.app)
 
 

@@ -49,6 +49,8 @@ class Deployed:
     """Package name to version in that release; None: unknown, so an app's dependencies are not checked."""
     results: str = "/var/lib/flower/results"
     """The folder on the coordinator that the ServerApp knows as FLOWERBED_RESULTS."""
+    simulated: bool = False
+    """Whether this is a simulation of the federation, on this machine."""
 
     def site(self, node_id: str) -> str:
         """Name the site with this node id; a node that is not known keeps its id.

@@ -150,6 +150,7 @@ def record(
         "config": dict(submission.config) if submission else None,
         "overrides": dict(submission.overrides) if submission else None,
         "federation": deployed.name,
+        "simulation": deployed.simulated,
         "sites": dict(submission.sites if submission else deployed.sites),
         "release": submission.release if submission else deployed.release,
         "flower": submission.flower if submission else None,
