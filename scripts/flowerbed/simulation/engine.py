@@ -17,12 +17,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from flowerbed.errors import WorkFailed
+from flowerbed.paths import ANSIBLE
 from flowerbed.runs import flwr, transfer
 from flowerbed.runs.connection import Connection
 from flowerbed.simulation.environment import PROCESS
 from flowerbed.simulation.sites import Site
 
 _GUARD = Path(__file__).with_name("guard.py")
+_REPLIES = ANSIBLE / "roles" / "common" / "files" / "replies.py"
 _MARK = "FLOWERBED_SIMULATION_MARK"
 _START_SECONDS = 90.0
 _END_SECONDS = 5.0
@@ -94,7 +96,7 @@ def _describe(work: Path, environment: Path, sites: Sequence[Site]) -> None:
         "logging_level": "ERROR",
         "_temp_dir": str(work / "ray"),
     }
-    description = {"sites": [asdict(site) for site in sites], "engine": engine}
+    description = {"sites": [asdict(site) for site in sites], "engine": engine, "replies": str(_REPLIES)}
     (work / "simulation.json").write_text(json.dumps(description), encoding="utf-8")
     (work / "results").mkdir()
     (work / "bin").mkdir()
