@@ -254,6 +254,40 @@ def _uv_sources(sources: Sources) -> list[str]:
     return [*here.options(), *(["--index-strategy", "unsafe-best-match"] if here.indexes else [])]
 
 
+def add(federation: FederationFolder, requirements: list[str], progress: Progress = lambda _: None) -> list[str]:
+    """Put requirements into a federation's release.in and make its locks again; `up` then installs the release.
+
+    A requirement replaces one of the same package; all other packages keep their versions where they can. Gives what
+    release.in names now. Raises UsageError for what is no requirement, WorkFailed when there is no solution; then
+    nothing has changed.
+    """
+    source = federation.lock.with_suffix(".in")
+    text = source.read_text(encoding="utf-8") if source.exists() else ""
+    new = {canonicalize_name(Requirement(line).name): line for line in _checked(requirements, source)}
+    kept = [line for line in text.splitlines() if _name_in(line) not in new]
+    wanted_text = "\n".join([*kept, *new.values()]) + "\n"
+    locks = sorted(federation.path.glob("release*.lock")) or [federation.lock]
+    with tempfile.TemporaryDirectory(prefix=".adding-", dir=federation.path) as folder:
+        work = Path(folder)
+        (work / source.name).write_text(wanted_text, encoding="utf-8")
+        wanted, sources = read_requirements(work / source.name), read_sources(work / source.name)
+        for locked in locks:
+            header = _TARGET.search(locked.read_text(encoding="utf-8")) if locked.exists() else None
+            target = Target(*header.groups()) if header else Target()
+            progress(f"locking {FLOWER.pinned()} with {', '.join(wanted)} for Python {target.python}")
+            lock(wanted, work / locked.name, target=target, like=locked, sources=sources)
+        for locked in locks:
+            (work / locked.name).replace(locked)
+        (work / source.name).replace(source)
+    return wanted
+
+
+def _name_in(line: str) -> str:
+    """The package that a line of release.in names; empty for a comment or an option."""
+    requirement = line.split("#", 1)[0].strip()
+    return canonicalize_name(Requirement(requirement).name) if requirement and requirement[0] != "-" else ""
+
+
 def of(federation: FederationFolder, progress: Progress = lambda _: None, python: str = DEFAULT_PYTHON) -> Release:
     """Build the release of a federation's hosts with one Python from its lock, which is made first if there is none.
 

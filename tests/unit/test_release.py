@@ -142,6 +142,36 @@ def test_a_lock_for_the_wrong_python_is_refused(tmp_path: Path, lock: Path) -> N
         release.of(federation, python="3.13")
 
 
+def pins(locked: Path) -> dict[str, str]:
+    """The versions in a lock."""
+    lines = [line.split()[0] for line in locked.read_text().splitlines() if "==" in line and line[0] != "#"]
+    return dict(line.split("==") for line in lines)
+
+
+def test_a_package_is_added_and_the_others_keep_their_versions(tmp_path: Path) -> None:
+    federation = FederationFolder(tmp_path)
+    source = federation.lock.with_suffix(".in")
+    source.write_text("# what apps need\nsix<1.17\n")
+    release.lock(["six<1.17"], federation.lock)
+    before = pins(federation.lock)
+    assert release.add(federation, ["toolz", "six"]) == ["six", "toolz"]
+    assert source.read_text() == "# what apps need\nsix\ntoolz\n"
+    after = pins(federation.lock)
+    assert after.pop("toolz")
+    assert after == before
+
+
+def test_a_package_that_does_not_exist_changes_nothing(tmp_path: Path) -> None:
+    federation = FederationFolder(tmp_path)
+    source = federation.lock.with_suffix(".in")
+    source.write_text("six\n")
+    release.lock(["six"], federation.lock)
+    before = {file.name: file.read_text() for file in tmp_path.iterdir()}
+    with pytest.raises(WorkFailed, match="no-such-package-as-this"):
+        release.add(federation, ["no-such-package-as-this"])
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == before
+
+
 def test_a_changed_release_in_is_noticed(tmp_path: Path, lock: Path) -> None:
     shutil.copy(lock, tmp_path / "release.lock")
     (tmp_path / "release.in").write_text("iniconfig\nnumpy\n")

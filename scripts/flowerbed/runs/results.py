@@ -14,7 +14,7 @@ from typing import Any
 
 from flowerbed.errors import FlowerbedError
 from flowerbed.runs.connection import Deployed
-from flowerbed.runs.flwr import ConfigValue, Run
+from flowerbed.runs.flwr import ConfigValue, RunInfo
 from flowerbed.runs.follow import Phase, Round
 from flowerbed.runs.verdict import Verdict, without_files
 
@@ -53,6 +53,12 @@ def recall(into: Path, run_id: str) -> Submission | None:
         return None
 
 
+def waited_for(into: Path) -> list[str]:
+    """The ids of the runs that were submitted from here and are not home yet, the oldest first."""
+    files = sorted((into / ".submitted").glob("*.json"), key=lambda file: file.stat().st_mtime)
+    return [file.stem for file in files]
+
+
 def find(into: Path, run_id: str) -> Path | None:
     """The folder of a run that is home already, with its files; None: it is not."""
     for file in sorted(into.glob("????-??-??/*/run.json"), reverse=True):
@@ -84,7 +90,7 @@ def verdict_of(folder: Path) -> Verdict:
 
 def write(
     into: Path,
-    run: Run,
+    run: RunInfo,
     verdict: Verdict,
     rounds: Sequence[Round],
     log: Iterable[str],
@@ -127,7 +133,7 @@ def write(
 
 
 def record(
-    run: Run,
+    run: RunInfo,
     verdict: Verdict,
     rounds: Sequence[Round],
     sites: SiteMetrics,
@@ -268,7 +274,7 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _settle(draft: Path, into: Path, run: Run) -> Path:
+def _settle(draft: Path, into: Path, run: RunInfo) -> Path:
     """Rename the finished draft to the first free name: a rename onto a folder that is not empty fails."""
     for folder in _folders(into, run):
         try:
@@ -279,7 +285,7 @@ def _settle(draft: Path, into: Path, run: Run) -> Path:
     raise AssertionError("there is always a next name")
 
 
-def _folders(into: Path, run: Run) -> Iterable[Path]:
+def _folders(into: Path, run: RunInfo) -> Iterable[Path]:
     started = _started(run)
     base = into / started.strftime("%Y-%m-%d") / started.strftime("%H-%M-%S")
     yield base
@@ -289,7 +295,7 @@ def _folders(into: Path, run: Run) -> Iterable[Path]:
         number += 1
 
 
-def _started(run: Run) -> datetime:
+def _started(run: RunInfo) -> datetime:
     """When the run was submitted, in the operator's own time."""
     return (run.submitted or datetime.now(UTC)).astimezone()
 

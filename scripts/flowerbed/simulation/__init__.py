@@ -12,7 +12,7 @@ from flowerbed import release
 from flowerbed.federation import FederationFolder
 from flowerbed.runs import app as apps
 from flowerbed.runs.connection import Deployed
-from flowerbed.runs.drive import INTERRUPTED, RunResult, submit_and_follow
+from flowerbed.runs.drive import INTERRUPTED, NODE_TIMEOUT, RunResult, submit_and_follow
 from flowerbed.runs.events import Event, OnEvent, RunLeft
 from flowerbed.runs.verdict import STOPPED, Verdict
 from flowerbed.simulation import engine, environment
@@ -31,6 +31,7 @@ def simulate(
     sites: int | None = None,
     data: Path | None = None,
     timeout: float | None = None,
+    node_timeout: float | None = NODE_TIMEOUT,
     origin: str | None = None,
     on_event: OnEvent | None = None,
     on_step: Callable[[str], None] = lambda step: None,
@@ -41,7 +42,7 @@ def simulate(
     The app finds what it finds there: the packages of the federation's release, and at each site the site's node
     config, but that `data-path` names the site's folder on this machine: in the lab the one that the site has, and
     elsewhere the folder of the site's name under `data`. With `sites`, there are as many sites as asked instead, and
-    the federation needs no inventory. `config`, `timeout`, `origin` and `on_event` are as for
+    the federation needs no inventory. `config`, `timeout`, `node_timeout`, `origin` and `on_event` are as for
     `flowerbed.runs.submit_and_follow`; `on_step` hears what is prepared. The first simulation of a release fetches
     Flower's simulation engine; later ones need no network. Ctrl-C ends the simulation, and nothing of it stays.
 
@@ -49,10 +50,10 @@ def simulate(
     lacks the release's Python, WorkFailed when the simulation cannot start.
     """
     checked = apps.check(app)
-    checked.check_overrides(config)
+    checked.settings.checked(config, "-c ")
     there = simulated.of(federation, data) if sites is None else simulated.made(federation, sites, data)
     built = release.of(federation, progress=on_step)
-    checked.check_release(built.id, built.packages)
+    checked.check_release(federation.name, built.id, built.packages)
     home = environment.of(built, progress=on_step)
     with _ended_by_signals(), engine.running(home, there) as started:
         result = submit_and_follow(
@@ -65,11 +66,13 @@ def simulate(
                 sites={site.name: site.node_id for site in there},
                 release=built.id,
                 packages=built.packages,
+                modules=home.modules,
                 results=str(started.results),
                 simulated=True,
             ),
             expected_sites=len(there),
             timeout=timeout,
+            node_timeout=node_timeout,
             origin=origin,
             on_event=_without_way_back(on_event),
             into=into,

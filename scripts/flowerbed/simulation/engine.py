@@ -20,7 +20,7 @@ from flowerbed.errors import WorkFailed
 from flowerbed.paths import ANSIBLE
 from flowerbed.runs import flwr, transfer
 from flowerbed.runs.connection import Connection
-from flowerbed.simulation.environment import PROCESS
+from flowerbed.simulation.environment import PROCESS, Environment
 from flowerbed.simulation.sites import Site
 
 _GUARD = Path(__file__).with_name("guard.py")
@@ -54,7 +54,7 @@ class Engine:
 
 
 @contextmanager
-def running(environment: Path, sites: Sequence[Site]) -> Iterator[Engine]:
+def running(environment: Environment, sites: Sequence[Site]) -> Iterator[Engine]:
     """Start the SuperLink while the context lasts; then all of its processes end and its folder goes.
 
     Raises WorkFailed with the SuperLink's last words when it does not start.
@@ -66,7 +66,7 @@ def running(environment: Path, sites: Sequence[Site]) -> Iterator[Engine]:
         port = _free_port()
         _describe(work, environment, sites)
         log = work / "superlink.log"
-        words = [str(environment / "bin" / "python"), "-P", str(_GUARD), "--insecure", "--simulation"]
+        words = [str(environment.python), "-P", str(_GUARD), "--insecure", "--simulation"]
         words += ["--host", "127.0.0.1", "--port", str(port), "--database", str(work / "superlink.db")]
         words += ["--disable-runtime-dependency-installation"]
         with log.open("wb") as out:
@@ -86,7 +86,7 @@ def running(environment: Path, sites: Sequence[Site]) -> Iterator[Engine]:
             _end(process, mark)
 
 
-def _describe(work: Path, environment: Path, sites: Sequence[Site]) -> None:
+def _describe(work: Path, environment: Environment, sites: Sequence[Site]) -> None:
     """Write what the SuperLink's children need: the sites, and our program in front of Flower's."""
     engine = {
         "num_cpus": max(1, min(len(sites), os.cpu_count() or 1)),
@@ -101,15 +101,15 @@ def _describe(work: Path, environment: Path, sites: Sequence[Site]) -> None:
     (work / "results").mkdir()
     (work / "bin").mkdir()
     program = work / "bin" / "flwr-simulation"
-    program.write_text(f'#!/bin/sh\nexec "{environment}/bin/python" -P "{PROCESS}" "$@"\n', encoding="utf-8")
+    program.write_text(f'#!/bin/sh\nexec "{environment.python}" -P "{PROCESS}" "$@"\n', encoding="utf-8")
     program.chmod(0o700)
 
 
-def _environment(work: Path, environment: Path, mark: str) -> dict[str, str]:
+def _environment(work: Path, environment: Environment, mark: str) -> dict[str, str]:
     inherited = flwr.environment(work / "home")
     for name in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"):
         inherited.pop(name, None)
-    path = [str(work / "bin"), str(environment / "bin"), os.environ.get("PATH", os.defpath)]
+    path = [str(work / "bin"), str(environment.python.parent), os.environ.get("PATH", os.defpath)]
     return inherited | {
         "PATH": os.pathsep.join(path),
         "FLOWERBED_RESULTS": str(work / "results"),

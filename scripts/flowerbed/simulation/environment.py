@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from uv import find_uv_bin
@@ -20,11 +21,25 @@ from flowerbed.release import BUILD, Release
 Progress = Callable[[str], None]
 PROCESS = Path(__file__).with_name("process.py")
 """What runs in the environment in place of Flower's `flwr-simulation`."""
-_FORM = 1
+_FORM = 2
 
 
-def of(release: Release, progress: Progress = lambda _: None, cache: Path = BUILD) -> Path:
-    """The folder of the release's environment, which is made first if there is none.
+@dataclass(frozen=True)
+class Environment:
+    """A Python environment that holds a release and the simulation's engine."""
+
+    home: Path
+    modules: frozenset[str]
+    """Names of the modules that the release brings; what the engine brings is not for apps."""
+
+    @property
+    def python(self) -> Path:
+        """Its interpreter."""
+        return self.home / "bin" / "python"
+
+
+def of(release: Release, progress: Progress = lambda _: None, cache: Path = BUILD) -> Environment:
+    """The release's environment, which is made first if there is none.
 
     Raises EnvironmentLacks where this machine lacks the release's Python, WorkFailed when the engine cannot be
     fetched or does not fit to the release.
@@ -43,7 +58,7 @@ def of(release: Release, progress: Progress = lambda _: None, cache: Path = BUIL
                 raise
             (home / "complete").touch()
         _check(home)
-    return home
+    return Environment(home, frozenset((home / "modules.txt").read_text(encoding="utf-8").split()))
 
 
 def _check(home: Path) -> None:
@@ -75,6 +90,7 @@ def _make(release: Release, home: Path, cache: Path) -> None:
         into = ["--python", str(home / "bin" / "python"), *kept]
         own = ["pip", "install", "--quiet", "--offline", "--no-index", "--no-deps", "--require-hashes", *into]
         _uv([*own, "--find-links", str(cache / "wheels"), "--requirement", str(release.lock)], release)
+        (home / "modules.txt").write_text("\n".join(sorted(_modules(home))), encoding="utf-8")
         # Flower itself names the version of the engine that it works with; the release's own versions stay.
         fixed = work / "release.txt"
         fixed.write_text("".join(f"{name}=={version}\n" for name, version in release.packages.items()), "utf-8")
@@ -87,6 +103,11 @@ def _make(release: Release, home: Path, cache: Path) -> None:
         _uv([*lock, str(wanted)], release)
         install = ["pip", "install", "--quiet", "--no-deps", "--require-hashes", "--compile-bytecode", *into]
         _uv([*install, "--find-links", str(cache / "wheels"), "--requirement", str(locked)], release)
+
+
+def _modules(home: Path) -> set[str]:
+    entries = home.glob("lib/python3.*/site-packages/*")
+    return {one.name.partition(".")[0] for one in entries if one.suffix in (".py", ".so") or one.is_dir()}
 
 
 def _uv(words: list[str], release: Release) -> None:
