@@ -11,6 +11,7 @@ from types import FrameType
 from flowerbed import release
 from flowerbed.federation import FederationFolder
 from flowerbed.runs import app as apps
+from flowerbed.runs import flwr
 from flowerbed.runs.connection import Deployed
 from flowerbed.runs.drive import INTERRUPTED, NODE_TIMEOUT, RunResult, submit_and_follow
 from flowerbed.runs.events import Event, OnEvent, RunLeft
@@ -55,9 +56,9 @@ def simulate(
     built = release.of(federation, progress=on_step)
     checked.check_release(federation.name, built.id, built.packages)
     home = environment.of(built, progress=on_step)
-    with _ended_by_signals(), engine.running(home, there) as started:
+    with _ended_by_signals(), flwr.warm() as (private, process), engine.running(home, there) as started:
         result = submit_and_follow(
-            started.connection,
+            replace(started.connection, flwr=process, home=private),
             engine.ThisMachine(),
             app,
             config,
