@@ -1,4 +1,4 @@
-"""Ten hospitals in the lab complete a run that was simulated first. Takes about eight minutes: `./scripts/test scale`."""
+"""Ten hospitals in the lab complete a run that was simulated first. Takes ten minutes: `./scripts/test scale`."""
 
 from collections.abc import Iterator
 from typing import Any
