@@ -175,10 +175,10 @@ def read_requirements(file: Path) -> list[str]:
     return _checked([line for line in _lines(file) if not line.startswith("-")], file)
 
 
-def read_sources(file: Path) -> Sources:
+def read_sources(file: Path, base: Path | None = None) -> Sources:
     """Read where a `release.in` lets packages come from, beside the usual index.
 
-    Raises UsageError for an option that is none of these.
+    A folder is relative to `base`, or else to the file's own folder, as pip has it. Raises UsageError for an option that is none of these.
     """
     found: dict[str, list[str]] = {"--extra-index-url": [], "--find-links": []}
     for line in _lines(file):
@@ -189,7 +189,9 @@ def read_sources(file: Path) -> Sources:
             raise UsageError(
                 f"{file}: '{line}' is not possible: of pip's options there are {' and '.join(found)} ADDRESS"
             )
-    return Sources(tuple(found["--extra-index-url"]), tuple(found["--find-links"]))
+    near = (base or file.parent).resolve()
+    folders = (each if "://" in each else str(near / each) for each in found["--find-links"])
+    return Sources(tuple(found["--extra-index-url"]), tuple(folders))
 
 
 def _lines(file: Path) -> list[str]:
@@ -270,7 +272,8 @@ def add(federation: FederationFolder, requirements: list[str], progress: Progres
     with tempfile.TemporaryDirectory(prefix=".adding-", dir=federation.path) as folder:
         work = Path(folder)
         (work / source.name).write_text(wanted_text, encoding="utf-8")
-        wanted, sources = read_requirements(work / source.name), read_sources(work / source.name)
+        wanted = read_requirements(work / source.name)
+        sources = read_sources(work / source.name, federation.path)
         for locked in locks:
             header = _TARGET.search(locked.read_text(encoding="utf-8")) if locked.exists() else None
             target = Target(*header.groups()) if header else Target()

@@ -96,10 +96,15 @@ def _describe(work: Path, environment: Environment, sites: Sequence[Site]) -> No
         "logging_level": "ERROR",
         "_temp_dir": str(work / "ray"),
     }
-    description = {"sites": [asdict(site) for site in sites], "engine": engine, "replies": str(_REPLIES)}
+    for name in ("results", "bin", "clients"):
+        (work / name).mkdir()
+    description = {
+        "sites": [asdict(site) for site in sites],
+        "engine": engine,
+        "replies": str(_REPLIES),
+        "work": str(work / "clients"),
+    }
     (work / "simulation.json").write_text(json.dumps(description), encoding="utf-8")
-    (work / "results").mkdir()
-    (work / "bin").mkdir()
     program = work / "bin" / "flwr-simulation"
     program.write_text(f'#!/bin/sh\nexec "{environment.python}" -P "{PROCESS}" "$@"\n', encoding="utf-8")
     program.chmod(0o700)

@@ -20,15 +20,17 @@ _PARTITION = "partition-id"
 class AtSite:
     """A ClientApp that is told what its site's node config says, and nothing of the simulation's own."""
 
-    def __init__(self, app: Callable[..., Any], configs: list[dict[str, Any]]) -> None:
-        """Wrap a ClientApp; `configs` are the sites' node configs by Flower's `partition-id`."""
+    def __init__(self, app: Callable[..., Any], configs: list[dict[str, Any]], work: str) -> None:
+        """Wrap a ClientApp; `configs` are the sites' node configs by Flower's `partition-id`, `work` is where it runs."""
         self._app = app
         self._configs = configs
+        self._work = work
 
     def __call__(self, message: Any, context: Any) -> Any:
         """Handle a message as the site would."""
         simulated = context.node_config
         context.node_config = dict(self._configs[int(simulated[_PARTITION])])
+        os.chdir(self._work)  # what it saves beside itself is no result
         try:
             return self._app(message=message, context=context)
         finally:
@@ -38,19 +40,20 @@ class AtSite:
 def main() -> None:
     """Replace what the description asks for, and run Flower's own program; with --check only see whether it can be."""
     if sys.argv[1:] == ["--check"]:
-        _replace([], {})
+        _replace([], {}, "")
         return
     described = json.loads(Path(os.environ["FLOWERBED_SIMULATION"]).read_text(encoding="utf-8"))
-    _replace(described["sites"], described["engine"])
+    _replace(described["sites"], described["engine"], described["work"])
     _record(Path(described["replies"]))
     sys.argv[0] = "flwr-simulation"
     _found("flwr.simulation.app", "flwr_simulation")[1]()
 
 
-def _replace(sites: list[dict[str, Any]], engine: dict[str, Any]) -> None:
+def _replace(sites: list[dict[str, Any]], engine: dict[str, Any], work: str) -> None:
+    _work_in_results()
     _set_size(len(sites), engine)
     _set_node_ids([int(site["node_id"]) for site in sites])
-    _set_node_configs([site["node_config"] for site in sites])
+    _set_node_configs([site["node_config"] for site in sites], work)
 
 
 def _record(replies: Path) -> None:
@@ -61,6 +64,21 @@ def _record(replies: Path) -> None:
         spec.loader.exec_module(recorder)
         place = importlib.import_module("flwr.simulation.run_simulation")
         recorder.stand_in(place, "InMemoryGrid", Path(os.environ["FLOWERBED_RESULTS"]))
+
+
+def _work_in_results() -> None:
+    """Let the ServerApp start in its run's folder for results, as it does on a coordinator."""
+    app, install = _found("flwr.simulation.app", "install_from_fab")
+    identity = _found("flwr.simulation.app", "TaskIdentity")[1]
+
+    def installed(*arguments: Any, **options: Any) -> Any:
+        done = install(*arguments, **options)
+        folder = Path(os.environ["FLOWERBED_RESULTS"]) / str(identity.run_id)
+        folder.mkdir(parents=True, exist_ok=True)
+        os.chdir(folder)
+        return done
+
+    app.install_from_fab = installed
 
 
 def _set_size(sites: int, engine: dict[str, Any]) -> None:
@@ -95,7 +113,7 @@ def _set_node_ids(node_ids: list[int]) -> None:
     engine._register_nodes = registered
 
 
-def _set_node_configs(configs: list[dict[str, Any]]) -> None:
+def _set_node_configs(configs: list[dict[str, Any]], work: str) -> None:
     simulated: Any
     backend, simulated = _found("flwr.server.superlink.fleet.vce.backend.raybackend", "RayBackend")
     if not hasattr(simulated, "build"):
@@ -105,7 +123,7 @@ def _set_node_configs(configs: list[dict[str, Any]]) -> None:
         """Runs each SuperNode's messages with its site's node config."""
 
         def build(self, app_fn: Callable[[], Any]) -> None:
-            super().build(lambda: AtSite(app_fn(), configs))
+            super().build(lambda: AtSite(app_fn(), configs, work))
 
     backend.RayBackend = Sites
 
