@@ -178,7 +178,8 @@ def read_requirements(file: Path) -> list[str]:
 def read_sources(file: Path, base: Path | None = None) -> Sources:
     """Read where a `release.in` lets packages come from, beside the usual index.
 
-    A folder is relative to `base`, or else to the file's own folder, as pip has it. Raises UsageError for an option that is none of these.
+    A folder is relative to `base`, or else to the file's own folder, as pip has it.
+    Raises UsageError for an option that is none of these.
     """
     found: dict[str, list[str]] = {"--extra-index-url": [], "--find-links": []}
     for line in _lines(file):

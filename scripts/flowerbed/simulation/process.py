@@ -21,7 +21,7 @@ class AtSite:
     """A ClientApp that is told what its site's node config says, and nothing of the simulation's own."""
 
     def __init__(self, app: Callable[..., Any], configs: list[dict[str, Any]], work: str) -> None:
-        """Wrap a ClientApp; `configs` are the sites' node configs by Flower's `partition-id`, `work` is where it runs."""
+        """Wrap a ClientApp; `configs` are the sites' node configs by Flower's `partition-id`, `work` is its folder."""
         self._app = app
         self._configs = configs
         self._work = work
