@@ -191,7 +191,7 @@ def test_a_run_whose_messages_nobody_notes_comes_home_as_well(
     finally:
         standing.record(True)
     assert (result.verdict.status, result.verdict.reason) == ("completed", "1 round, all 2 replies")
-    assert result.record["recorded"] is False and "did not note this run" in report(result)
+    assert result.record["recorded"] is False and "No message was noted" in report(result)
 
 
 def test_the_audit_trail_says_who_ran_which_app_and_how_it_ended(beside: RunResult, resumed: RunResult) -> None:

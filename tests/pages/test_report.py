@@ -288,7 +288,7 @@ def test_a_record_of_an_older_flowerbed_has_a_report_too(folder_of: Callable[[st
             del entry[phase]["replies"]
     (tmp_path / "run.json").write_text(json.dumps(record | {"schema": 1}))
     text = report.write(tmp_path).read_text()
-    assert "did not note this run's messages" in text and "no column &#39;age&#39;" in text
+    assert "No message was noted" in text and "no column &#39;age&#39;" in text
 
 
 @pytest.mark.parametrize("text", [None, "{", "[]", "{}"])
