@@ -50,7 +50,7 @@ class Status:
     gateway: str
     release: str
     hosts: list[HostStatus]
-    runs: list[runs.Run]
+    runs: list[runs.RunInfo]
 
     @property
     def healthy(self) -> bool:

@@ -113,7 +113,7 @@ def beside(
 
 def test_a_detached_run_is_submitted_and_says_how_to_come_back(detached: RunResult) -> None:
     assert (detached.verdict.status, detached.exit_code, detached.folder) == ("running", 0, None)
-    assert f"`flowerbed logs {detached.run_id} --federation loopback`" in detached.verdict.reason
+    assert f"`flowerbed wait {detached.run_id} --federation loopback`" in detached.verdict.reason
 
 
 def test_a_run_with_every_reply_is_complete(beside: RunResult) -> None:
@@ -267,11 +267,11 @@ def test_a_run_that_waits_for_nodes_is_stopped_in_time_and_says_for_whom(
     standing.register("hospital-c")
     events: list[Event] = []
     try:
-        result = run({"min-nodes": 3}, timeout=25, on_event=events.append)
+        result = run({"min-nodes": 3}, node_timeout=8, on_event=events.append)
     finally:
         standing.forget("hospital-c")
     assert Waiting(2, 3) in events and SitesMissing(("hospital-c",)) in events
-    assert (result.verdict.status, result.exit_code) == ("stopped", 1)
+    assert (result.verdict.status, result.exit_code) == ("timed-out", 1)
     assert result.verdict.reason.endswith("of waiting for nodes, 2 of 3 online: hospital-c not online")
     assert standing.control.run(result.run_id).status == "finished:stopped"
     assert f"Stopped. {result.verdict.reason}" in report(result)
@@ -298,7 +298,7 @@ def test_ctrl_c_leaves_the_run_going_and_stop_ends_it(
 
     left = run({"behaviour": "slow", "slow.seconds": 300.0}, on_event=interrupt)
     assert (left.verdict.status, left.exit_code, left.folder) == ("running", 130, None)
-    assert left.verdict.reason.startswith(f"left going; `flowerbed logs {left.run_id}")
+    assert left.verdict.reason.startswith(f"left going; `flowerbed wait {left.run_id}")
     assert told[-1] == RunLeft(left.verdict)
     assert standing.control.run(left.run_id).status == "running"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flowerbed.runs import results
 from flowerbed.runs.connection import Deployed
-from flowerbed.runs.flwr import Run
+from flowerbed.runs.flwr import RunInfo
 from flowerbed.runs.follow import Phase, ReplyError, Round
 from flowerbed.runs.replies import Exchange, Recording, Reply
 from flowerbed.runs.verdict import Verdict
@@ -49,7 +49,7 @@ class Made:
                 clock += 12
             rounds.append(round_)
         deployed = Deployed("lab", ids, release="1.41.0-abc")
-        run = Run(
+        run = RunInfo(
             *("4711", f"flowerbed/{self.app}", "1.0.0", "ab" * 32, "finished:completed", ""),
             *(BEGAN, BEGAN, datetime.fromtimestamp(clock, UTC)),
             *(12_345_678, 23_456_789, 77.0),

@@ -291,6 +291,12 @@ def test_a_record_of_an_older_flowerbed_has_a_report_too(folder_of: Callable[[st
     assert "No message was noted" in text and "no column &#39;age&#39;" in text
 
 
+def test_a_simulation_is_called_one(folder_of: Callable[[str], Path], tmp_path: Path) -> None:
+    record = json.loads((folder_of("troubled") / "run.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps(record | {"simulation": True}))
+    assert "<h1>breast-cancer on lab, simulated</h1>" in report.write(tmp_path).read_text()
+
+
 @pytest.mark.parametrize("text", [None, "{", "[]", "{}"])
 def test_a_folder_without_a_run_is_named(tmp_path: Path, text: str | None) -> None:
     if text is not None:

@@ -8,10 +8,14 @@ from pathlib import Path
 import pytest
 
 from flowerbed.errors import UsageError
-from flowerbed.runs.app import FAB_LIMIT, App, check
+from flowerbed.runs.app import App, check
+from flowerbed.runs.fab import FAB_LIMIT
 from flowerbed.runs.flwr import environment, flwr_command
 
 APPS = Path(__file__).parents[1] / "apps"
+
+
+PACKAGES = {"flwr": "1.41.0", "numpy": "2.2.0"}
 
 
 @pytest.fixture
@@ -177,7 +181,7 @@ def app() -> App:
     ],
 )
 def test_overrides_have_the_types_of_the_app(app: App, item: str, value: dict[str, object]) -> None:
-    found = app.overrides([item])
+    found = app.settings.overrides([item])
     assert found == value
     assert [type(each) for each in found.values()] == [type(each) for each in value.values()]
 
@@ -195,24 +199,24 @@ def test_overrides_have_the_types_of_the_app(app: App, item: str, value: dict[st
             "-c num-server-rounds=True: the app wants a whole number, as in num-server-rounds=1",
         ),
         ("evaluate=1", "-c evaluate=1: the app wants true or false, as in evaluate=true"),
-        ("evaluate", "-c evaluate: write it as key=value"),
+        ("evaluate", "-c evaluate: write it as key=value, or give a .toml file"),
     ],
 )
 def test_overrides_of_another_type_are_refused(app: App, item: str, reason: str) -> None:
     with pytest.raises(UsageError) as refused:
-        app.overrides([item])
+        app.settings.overrides([item])
     assert str(refused.value) == reason
 
 
 def test_an_override_that_the_app_does_not_know_is_refused_with_those_it_does(app: App) -> None:
     with pytest.raises(UsageError, match=r"-c rounds: tiny has no such setting .*\(it has: behaviour, evaluate, .*\)"):
-        app.overrides(["rounds=3"])
+        app.settings.overrides(["rounds=3"])
     with pytest.raises(UsageError, match="tiny has no such setting"):
-        app.check_overrides({"rounds": 3})
+        app.settings.overrides([{"rounds": 3}])
 
 
 def test_a_release_with_everything_is_accepted(app: App) -> None:
-    app.check_release("r1", {"Flwr": "1.41.0", "numpy": "2.2.0"})
+    app.check_release("lab", "r1", {"Flwr": "1.41.0", "numpy": "2.2.0"})
 
 
 @pytest.mark.parametrize(
@@ -225,10 +229,45 @@ def test_a_release_with_everything_is_accepted(app: App) -> None:
 )
 def test_a_release_that_lacks_a_dependency_is_named(app: App, packages: dict[str, str], lacks: str) -> None:
     with pytest.raises(UsageError) as refused:
-        app.check_release("r1", packages)
-    assert f"release r1 lacks {lacks}; build a release" in str(refused.value)
+        app.check_release("lab", "r1", packages)
+    assert f"release r1 lacks {lacks}; add: `flowerbed release add lab " in str(refused.value)
+    assert str(refused.value).endswith("'numpy>=1.26'`, then `flowerbed up lab`")
 
 
 def test_a_dependency_for_another_python_is_not_asked_for(tiny: Path) -> None:
     replace(tiny / "pyproject.toml", '"numpy>=1.26"', '"numpy>=1.26", "tomli ; python_version < \'3.0\'"')
-    check(tiny).check_release("r1", {"flwr": "1.41.0", "numpy": "2.2.0"})
+    check(tiny).check_release("lab", "r1", {"flwr": "1.41.0", "numpy": "2.2.0"})
+
+
+MODULES = {"flwr", "numpy"}
+
+
+def test_an_import_that_the_release_lacks_is_named_with_file_and_line(tiny: Path) -> None:
+    (tiny / "tiny" / "task.py").write_text("import json\nimport torch.nn as nn\n")
+    replace(tiny / "tiny" / "client_app.py", "import numpy", "from tiny import task\nimport numpy")
+    with pytest.raises(UsageError) as refused:
+        check(tiny).check_release("lab", "r1", PACKAGES, MODULES)
+    assert f"{tiny}/tiny/task.py, line 2: release r1 lacks the module 'torch'" in str(refused.value)
+    check(tiny).check_release("lab", "r1", PACKAGES, MODULES | {"torch"})
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "try:\n    import torch\nexcept ImportError:\n    torch = None\n",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch\n",
+        "def later():\n    import torch\n",
+        "from . import server_app\n",
+        "from .server_app import app as other\n",
+        "import tiny.server_app\n",
+    ],
+)
+def test_an_import_that_may_fail_or_is_the_apps_own_is_let_through(tiny: Path, code: str) -> None:
+    file = tiny / "tiny" / "client_app.py"
+    file.write_text(code + file.read_text())
+    check(tiny).check_release("lab", "r1", PACKAGES, MODULES)
+
+
+def test_a_file_that_neither_component_imports_may_import_what_it_likes(tiny: Path) -> None:
+    (tiny / "prepare.py").write_text("import pandas\n")
+    check(tiny).check_release("lab", "r1", PACKAGES, MODULES)

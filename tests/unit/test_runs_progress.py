@@ -6,7 +6,15 @@ from pathlib import Path
 from rich.console import Console
 from test_runs_follow import read
 
-from flowerbed.runs.events import LogLine, Reconnecting, RunEnded, RunLeft, RunSubmitted, SitesMissing
+from flowerbed.runs.events import (
+    FederationReached,
+    LogLine,
+    Reconnecting,
+    RunEnded,
+    RunLeft,
+    RunSubmitted,
+    SitesMissing,
+)
 from flowerbed.runs.follow import PhaseDone
 from flowerbed.runs.progress import Progress
 from flowerbed.runs.verdict import Verdict, decide
@@ -18,10 +26,9 @@ def shown(name: str, *, terminal: bool = False, verbose: bool = False) -> str:
     follower, events = read(name)
     output = io.StringIO()
     console = Console(file=output, force_terminal=terminal, width=100, color_system=None)
-    nodes = {
-        error.node_id: "hospital-b" for event in events if isinstance(event, PhaseDone) for error in event.phase.errors
-    }
-    with Progress(console, nodes, verbose=verbose) as progress:
+    errors = [error for event in events if isinstance(event, PhaseDone) for error in event.phase.errors]
+    with Progress(console, verbose=verbose) as progress:
+        progress(FederationReached("lab", {"hospital-b": errors[0].node_id} if errors else {}))
         progress(RunSubmitted("4711", "tiny", "lab", ("weights.npz",)))
         progress(LogLine("a line of the app"))
         for event in events:

@@ -15,13 +15,13 @@ from test_runs_follow import read
 from flowerbed.errors import WorkFailed
 from flowerbed.runs import results
 from flowerbed.runs.connection import Deployed
-from flowerbed.runs.flwr import Run
+from flowerbed.runs.flwr import RunInfo
 from flowerbed.runs.follow import Phase, Round
 from flowerbed.runs.verdict import Verdict
 
 DEPLOYED = Deployed("lab", {"hospital-a": "17", "hospital-b": "18"}, release="r1")
 DONE = Verdict("completed", "2 rounds, all 8 replies", 0)
-RUN = Run(
+RUN = RunInfo(
     run_id="4711",
     app="flowerbed/tiny",
     version="1.2.3",
@@ -60,7 +60,7 @@ def files(**content: str) -> Callable[[Path], None]:
     return fetch
 
 
-def write(into: Path, run: Run = RUN, **more: Any) -> tuple[Path, Verdict]:
+def write(into: Path, run: RunInfo = RUN, **more: Any) -> tuple[Path, Verdict]:
     options: dict[str, Any] = {"deployed": DEPLOYED, "submission": SUBMISSION, "fetch": files()}
     rounds = more.pop("rounds", read("success")[0].rounds)
     folder = results.write(into, run, DONE, rounds, ["one", "two"], **(options | more))

@@ -1,6 +1,5 @@
 """A run is complete only if every reply that was expected came."""
 
-import pytest
 from test_runs_follow import read
 
 from flowerbed.runs.follow import Phase, ReplyError, Round
@@ -56,10 +55,13 @@ def test_a_failure_that_the_log_does_not_explain_is_told_in_the_superlinks_words
     assert decide("finished:failed", "Task failed.", []) == Verdict("failed", "Task failed.", 1)
 
 
-@pytest.mark.parametrize("because", [None, "stopped after 60 s"])
-def test_a_stopped_run_is_no_success(because: str | None) -> None:
-    verdict = decide("finished:stopped", "", [], stopped_because=because)
-    assert verdict == Verdict("stopped", because or "somebody stopped it", 1)
+def test_a_run_that_somebody_stopped_is_no_success() -> None:
+    assert decide("finished:stopped", "", []) == Verdict("stopped", "somebody stopped it", 1)
+
+
+def test_a_run_that_we_stopped_timed_out() -> None:
+    verdict = decide("finished:stopped", "", [], timed_out="stopped after 60 s")
+    assert verdict == Verdict("timed-out", "stopped after 60 s", 1)
 
 
 def test_an_app_that_logs_no_rounds_is_judged_by_its_status_alone() -> None:

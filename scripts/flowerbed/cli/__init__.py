@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from flowerbed import __version__
-from flowerbed.cli import federation, runs, trust
+from flowerbed.cli import apps, federation, runs, simulate, trust
 from flowerbed.cli.shared import fail
 from flowerbed.errors import FlowerbedError
 
@@ -14,10 +14,9 @@ app = typer.Typer(
     name="flowerbed",
     help="Flower federations from bare machines to a finished training run.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _commands in (federation, runs, trust):
+for _commands in (federation, runs, simulate, apps, trust):
     app.add_typer(_commands.app)
 
 

@@ -21,6 +21,8 @@ app.add_typer(release_app, name="release")
 inventory_app = typer.Typer(help="Inventories: what a federation's files say about its machines.", no_args_is_help=True)
 app.add_typer(inventory_app, name="inventory")
 
+Requirements = Annotated[list[str], typer.Argument(metavar="PACKAGE...", help="As pip reads them: 'torch>=2', pandas.")]
+
 
 @app.command()
 def up(
@@ -107,6 +109,17 @@ def release_build(
         {"id": built.id, "archive": str(built.archive), "packages": built.packages},
         lambda console: console.print(str(built.archive), soft_wrap=True),
     )
+
+
+@release_app.command("add")
+def release_add(federation: Name, requirements: Requirements, as_json: AsJson = False) -> None:
+    """Add packages that apps need to the federation's release; `up` then installs it on the hosts."""
+    steps = Steps()
+    with steps.step("lock") as step:
+        wanted = release.add(find(federation), requirements, step.now)
+        step.result = ", ".join(wanted)
+    after = f"`flowerbed up {federation}` installs them"
+    print_result(as_json, {"requirements": wanted}, lambda console: console.print(after))
 
 
 @inventory_app.command("check")

@@ -1,4 +1,4 @@
-"""Commands for runs and for the apps that they run."""
+"""Commands for runs."""
 
 import contextlib
 import dataclasses
@@ -9,70 +9,104 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from flowerbed import control, runs
-from flowerbed.cli.shared import AsJson, Name, Option, print_result
+from flowerbed import api, runs
+from flowerbed.cli.shared import AsJson, Name, Option, complete_run, print_result
 from flowerbed.errors import UsageError
-from flowerbed.federation import find
 
 app = typer.Typer()
-app_app = typer.Typer(help="Apps: what a site is asked to approve.", no_args_is_help=True)
-app.add_typer(app_app, name="app")
 
-Reference = Annotated[str, typer.Argument(metavar="APP", help="A folder, git+URL@REF, or a .fab file.")]
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.", autocompletion=complete_run)]
 
 
 @app.command()
 def run(
-    application: Annotated[str | None, typer.Argument(metavar="APP", help="A folder, or git+URL@REF.")] = None,
+    application: Annotated[
+        str | None, typer.Argument(metavar="[APP]", help="A folder, git+URL@REF#subdirectory=PATH, or a .fab file.")
+    ] = None,
     federation: Option = "lab",
-    config: Annotated[list[str] | None, typer.Option("-c", metavar="KEY=VALUE", help="Override run config.")] = None,
+    config: Annotated[
+        list[str] | None,
+        typer.Option("-c", "--config", metavar="KEY=VALUE|FILE.toml", help="Override run config; the last one counts."),
+    ] = None,
+    profile: Annotated[str | None, typer.Option(help="Overrides that the app names, which come before -c.")] = None,
     server_code: Annotated[Path | None, typer.Option(help="A Python file with a ServerApp `app`.")] = None,
     client_code: Annotated[Path | None, typer.Option(help="A Python file with a ClientApp `app`.")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Return as soon as the run is submitted.")] = False,
-    timeout: Annotated[float | None, typer.Option(help="Stop the run after so many seconds.")] = None,
+    timeout: Annotated[float | None, typer.Option(help="Stop the run after so many seconds.", min=0)] = None,
+    node_timeout: Annotated[
+        float, typer.Option(help="Stop the run when it has waited so many seconds for nodes; 0: never.", min=0)
+    ] = runs.NODE_TIMEOUT,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the ServerApp's log as well.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run an app: submit, follow, bring the results to runs/<date>/<time>/.
 
     Exit code 0 only if the run completed and no expected reply was missing or an error.
     """
-    with contextlib.ExitStack() as stack:
-        if server_code and client_code and application is None:
-            values = runs.source.values(config or [])
-            opened = stack.enter_context(runs.source.inline(server_code, client_code, values))
-            overrides: dict[str, Any] = {}
-        elif application is not None and not server_code and not client_code:
-            opened = stack.enter_context(runs.source.opened(application))
-            overrides = dict(runs.check(opened.folder).overrides(config or []))
-        else:
-            raise UsageError("name what to run: an APP, or both --server-code and --client-code")
-        way = stack.enter_context(control.open_way(find(federation)))
-        progress = stack.enter_context(_progress(way, as_json))
-        result = runs.submit_and_follow(
-            way.connection,
-            way.shell,
-            opened.folder,
-            overrides,
-            deployed=way.deployed,
-            expected_sites=len(way.deployed.sites) or None,
+    if detach and timeout is not None:
+        raise UsageError("--timeout needs somebody who watches: leave --detach out, or `flowerbed stop` the run")
+    known = api.Federation(federation)
+    code = {"server_code": server_code, "client_code": client_code}
+    with _progress(as_json, verbose) as progress:
+        if detach:
+            started = known.submit(application, **code, config=config or [], profile=profile, on_event=progress)
+            print_result(as_json, {"run_id": started.run_id, "status": runs.RUNNING}, lambda console: None)
+            return
+        result = known.run(
+            application,
+            **code,
+            config=config or [],
+            profile=profile,
             timeout=timeout,
-            detach=detach,
-            origin=opened.origin,
+            node_timeout=node_timeout or None,
             on_event=progress,
         )
-    _end_of_run(result, as_json)
+    print_result(as_json, result.to_json(), lambda console: None)
+    raise typer.Exit(result.exit_code)
+
+
+@app.command()
+def wait(
+    run_ids: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RUN]...", help="Their ids; all that were submitted from here.", autocompletion=complete_run
+        ),
+    ] = None,
+    federation: Option = "lab",
+    timeout: Annotated[float | None, typer.Option(help="Leave a run after so many seconds.", min=0)] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the ServerApp's log as well.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Wait until runs have ended, and bring their results home.
+
+    Exit code 0 only if each of them completed and no expected reply was missing or an error.
+    """
+    known = api.Federation(federation)
+    waited = [known.get(run_id) for run_id in run_ids] if run_ids else known.unfinished()
+    results = []
+    for one in waited:
+        with _progress(as_json, verbose) as progress:
+            results.append(one.wait(timeout, progress))
+    documents = [result.to_json() for result in results]
+    print_result(as_json, documents[0] if len(run_ids or []) == 1 else {"runs": documents}, lambda console: None)
+    raise typer.Exit(max((result.exit_code for result in results), default=0))
 
 
 @app.command()
 def logs(
-    run_id: Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")],
+    run_id: RunId,
     federation: Option = "lab",
+    follow: Annotated[bool, typer.Option("--follow", help="Go on until the run ends.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Follow a run from its first line, and bring its results home when it ends."""
-    with control.open_way(find(federation)) as way, _progress(way, as_json) as progress:
-        result = runs.follow(way.connection, way.shell, run_id, deployed=way.deployed, on_event=progress)
-    _end_of_run(result, as_json)
+    """Print the log of a run's ServerApp."""
+    lines = api.Federation(federation).get(run_id).log(follow=follow)
+    if as_json:
+        print_result(as_json, {"run_id": run_id, "lines": list(lines)}, lambda console: None)
+        return
+    for line in lines:
+        print(line, flush=True)
 
 
 @app.command("runs")
@@ -82,71 +116,26 @@ def runs_(
     as_json: AsJson = False,
 ) -> None:
     """List the runs of a federation."""
-    with control.open_way(find(federation)) as way, runs.control(way.connection) as api:
-        found = api.runs(limit)
+    found = api.Federation(federation).runs(limit)
     document = {"runs": [dataclasses.asdict(one) for one in found]}
     print_result(as_json, document, lambda console: runs_table(console, found))
 
 
 @app.command()
-def stop(
-    run_id: Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")],
-    federation: Option = "lab",
-    as_json: AsJson = False,
-) -> None:
+def stop(run_id: RunId, federation: Option = "lab", as_json: AsJson = False) -> None:
     """Stop a run."""
-    with control.open_way(find(federation)) as way, runs.control(way.connection) as api:
-        api.stop(run_id)
+    api.Federation(federation).get(run_id).stop()
     print_result(as_json, {"stopped": run_id}, lambda console: console.print(f"run {run_id} is stopped"))
 
 
-@app_app.command("hash")
-def app_hash(application: Reference, as_json: AsJson = False) -> None:
-    """Print the hash that a site approves, as a line for its file approved_apps."""
-    packed = runs.review.read(application)
-    document = {"hash": packed.hash, "app": packed.app, "version": packed.version, "bytes": packed.bytes}
-    print_result(as_json, document, lambda console: print(f"{packed.hash} # {packed.app} {packed.version}"))
-
-
-@app_app.command("review")
-def app_review(
-    application: Reference,
-    show: Annotated[bool, typer.Option("--show", help="Print the files' text as well.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """List an app's files as they would travel: size, sha256, and on request their text."""
-    packed = runs.review.read(application)
-    files = [dataclasses.asdict(file) for file in packed.files]
-    document = {**dataclasses.asdict(packed), "files": files if show else [_without_text(file) for file in files]}
-
-    def people(console: Console) -> None:
-        print(f"{packed.app} {packed.version}, {packed.bytes} bytes packed, hash {packed.hash}")
-        for file in packed.files:
-            print(f"{file.sha256}  {file.bytes:>8}  {runs.review.visible(file.path.encode())}")
-        for file in packed.files if show else []:
-            print(f"\n=== {runs.review.visible(file.path.encode())} ===\n{file.text}")
-
-    print_result(as_json, document, people)
-
-
-def _without_text(file: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in file.items() if key != "text"}
-
-
-def _progress(way: control.Way, as_json: bool) -> Any:
+def _progress(as_json: bool, verbose: bool) -> Any:
     """The progress display; nothing at all where the caller wants one JSON document."""
     if as_json:
         return contextlib.nullcontext()
-    names = {node_id: site for site, node_id in way.deployed.sites.items()}
-    return runs.Progress(Console(stderr=True, highlight=False), names)
+    return runs.Progress(Console(stderr=True, highlight=False), verbose=verbose)
 
 
-def _end_of_run(result: runs.RunResult, as_json: bool) -> None:
-    print_result(as_json, result.to_json(), lambda console: None)
-    raise typer.Exit(result.exit_code)
-
-
-def runs_table(console: Console, found: list[runs.Run]) -> None:
+def runs_table(console: Console, found: list[runs.RunInfo]) -> None:
     """Print the runs for people."""
     table = Table(box=None, header_style="dim")
     for column in ("run", "app", "status", "submitted", "seconds"):

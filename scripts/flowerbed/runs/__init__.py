@@ -1,15 +1,18 @@
 """The driver: runs an app on a standing federation and brings the results home."""
 
-from flowerbed.runs import review, source
+from flowerbed.runs import results, review, source
 from flowerbed.runs.app import App, check
 from flowerbed.runs.connection import Connection, Deployed, Remote
-from flowerbed.runs.drive import RunResult, follow, submit_and_follow
+from flowerbed.runs.drive import NODE_TIMEOUT, RunResult, follow, submit_and_follow
 from flowerbed.runs.events import Event
-from flowerbed.runs.flwr import Control, Run, control
+from flowerbed.runs.flwr import Control, RunInfo, checked, control
+from flowerbed.runs.follow import plain
 from flowerbed.runs.progress import Progress, metrics_table
-from flowerbed.runs.verdict import Verdict
+from flowerbed.runs.verdict import RUNNING, Verdict
 
 __all__ = [
+    "NODE_TIMEOUT",
+    "RUNNING",
     "App",
     "Connection",
     "Control",
@@ -17,13 +20,16 @@ __all__ = [
     "Event",
     "Progress",
     "Remote",
-    "Run",
+    "RunInfo",
     "RunResult",
     "Verdict",
     "check",
+    "checked",
     "control",
     "follow",
     "metrics_table",
+    "plain",
+    "results",
     "review",
     "source",
     "submit_and_follow",

@@ -1,6 +1,7 @@
 """Submits an app to a standing federation, follows the run, judges it, and brings it home."""
 
 import importlib.metadata
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,7 @@ from flowerbed.runs import replies, results
 from flowerbed.runs.connection import SUPERLINK_NODE, Connection, Deployed, Remote
 from flowerbed.runs.events import (
     Event,
+    FederationReached,
     LogLine,
     NotRecorded,
     OnEvent,
@@ -25,13 +27,15 @@ from flowerbed.runs.events import (
     RunSubmitted,
     SitesMissing,
 )
-from flowerbed.runs.flwr import Control, Line, Run, control
+from flowerbed.runs.flwr import Control, Line, RunInfo, control
 from flowerbed.runs.follow import Follower, LogEvent, Round, Waiting, plain
 from flowerbed.runs.trail import Trail
 from flowerbed.runs.verdict import RUNNING, Verdict, decide
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it; the run goes on."""
+NODE_TIMEOUT = 600.0
+"""Seconds for which a run waits for nodes that are not online, unless somebody says otherwise."""
 _PATIENCE = 120.0
 _RETRY = 5.0
 
@@ -55,6 +59,11 @@ class RunResult:
         """0 if the run kept its promise, or was to be left going."""
         return self.verdict.exit_code
 
+    def raise_for_status(self) -> None:
+        """Raise WorkFailed unless the run kept its promise, or was to be left going."""
+        if self.exit_code:
+            raise WorkFailed(f"run {self.run_id} {self.verdict.status}: {self.verdict.reason}")
+
     def to_json(self) -> dict[str, Any]:
         """One JSON document for `--json`."""
         known = {
@@ -76,6 +85,7 @@ def submit_and_follow(
     deployed: Deployed,
     expected_sites: int | None = None,
     timeout: float | None = None,
+    node_timeout: float | None = NODE_TIMEOUT,
     detach: bool = False,
     origin: str | None = None,
     on_event: OnEvent | None = None,
@@ -83,9 +93,10 @@ def submit_and_follow(
 ) -> RunResult:
     """Check the app, run it on the federation, and bring its results to a dated folder under `into`.
 
-    `config` overrides the app's run config (App.overrides reads it from `key=value`). `expected_sites` is how
-    many sites ought to be online in every phase (None: any number). `timeout` is in seconds from now; a run that
-    has not ended by then is stopped. `detach` returns as soon as the SuperLink has the run. `origin` is where the
+    `config` overrides the app's run config (App.settings reads it from profiles, files and texts). `expected_sites`
+    is how many sites ought to be online in every phase (None: any number). `timeout` is in seconds from now; a run
+    that has not ended by then is stopped, and so is one that waits for nodes for longer than `node_timeout` seconds
+    (None: for ever). `detach` returns as soon as the SuperLink has the run. `origin` is where the
     app came from, for the record (None: the folder itself). Ctrl-C leaves the run going.
 
     Raises UsageError before anything is sent when the app or its config is wrong, WorkFailed when the SuperLink
@@ -93,20 +104,22 @@ def submit_and_follow(
     """
     deadline = None if timeout is None else time.monotonic() + timeout
     tell = on_event or _ignore
+    tell(FederationReached(deployed.name, deployed.sites))
     checked = apps.check(app)
-    overrides = checked.check_overrides(config)
+    overrides = checked.settings.checked(config, "-c ")
     if deployed.packages is not None:
-        checked.check_release(deployed.release, deployed.packages)
+        checked.check_release(deployed.name, deployed.release, deployed.packages, deployed.modules)
     trail = Trail(remote, deployed)
     with control(connection) as api:
-        run_id = api.submit(checked.copy(api.home), overrides)
+        with tempfile.TemporaryDirectory(dir=api.home) as folder:
+            run_id = api.submit(checked.copy(Path(folder)), overrides)
         trail.submitted(run_id, checked)
         results.remember(
             into,
             results.Submission(
                 run_id=run_id,
                 origin=origin or str(checked.path),
-                config={**checked.config, **overrides},
+                config={**checked.settings.defaults, **overrides},
                 overrides=overrides,
                 release=deployed.release,
                 flower=importlib.metadata.version("flwr"),
@@ -120,7 +133,8 @@ def submit_and_follow(
         if detach:
             verdict = Verdict(RUNNING, f"submitted; {_way_back(run_id, deployed)}", 0)
             return _recorded(_left(run_id, verdict, (), tell), trail, tell)
-        watch = _Watch(api, remote, deployed, run_id, expected_sites, deadline, tell, into, trail)
+        limits = _Limits(deadline, node_timeout, stop=True)
+        watch = _Watch(api, remote, deployed, run_id, expected_sites, limits, tell, into, trail)
         return _recorded(watch.to_the_end(live=True), trail, tell)
 
 
@@ -137,17 +151,19 @@ def follow(
 ) -> RunResult:
     """Follow a run that was submitted before, from its first line, and bring it home if it is not there yet.
 
-    Parameters as for submit_and_follow; a run that has ended is judged from its log alone. Raises UsageError when
-    the federation has no such run.
+    Parameters as for submit_and_follow, but that a run which has not ended after `timeout` is left going. A run that
+    has ended is judged from its log alone. Raises UsageError when the federation has no such run.
     """
     tell = on_event or _ignore
+    tell(FederationReached(deployed.name, deployed.sites))
     folder = results.find(into, run_id)
     if folder is not None:
         return _replay(folder, run_id, tell)
     deadline = None if timeout is None else time.monotonic() + timeout
     with control(connection) as api:
         trail = Trail(remote, deployed)
-        watch = _Watch(api, remote, deployed, run_id, expected_sites, deadline, tell, into, trail)
+        limits = _Limits(deadline, None, stop=False)
+        watch = _Watch(api, remote, deployed, run_id, expected_sites, limits, tell, into, trail)
         return _recorded(watch.to_the_end(live=False), trail, tell)
 
 
@@ -182,6 +198,25 @@ def _left(run_id: str, verdict: Verdict, rounds: tuple[Round, ...], tell: OnEven
     return RunResult(run_id, verdict, rounds=rounds)
 
 
+@dataclass(frozen=True)
+class _Limits:
+    """How long a run may take while it is watched."""
+
+    deadline: float | None
+    """Of the monotonic clock."""
+    node_timeout: float | None
+    """Seconds of waiting for nodes."""
+    stop: bool
+    """Whether a run whose time is over is stopped, or left going."""
+
+    def at(self, waiting_since: float | None) -> float | None:
+        """When the time is over, given since when the run waits for nodes (None: it does not)."""
+        if waiting_since is None or self.node_timeout is None:
+            return self.deadline
+        enough = waiting_since + self.node_timeout
+        return enough if self.deadline is None else min(enough, self.deadline)
+
+
 @dataclass
 class _Watch:
     """One run being followed."""
@@ -191,17 +226,18 @@ class _Watch:
     _deployed: Deployed
     _run_id: str
     _expected_sites: int | None
-    _deadline: float | None
+    _limits: _Limits
     _tell: OnEvent
     _into: Path
     _trail: Trail
     _began: float = field(default_factory=time.monotonic)
     _follower: Follower = field(default_factory=Follower)
     _log: list[str] = field(default_factory=list)
-    _run: Run | None = None
+    _run: RunInfo | None = None
+    _waiting_since: float | None = None
 
     def to_the_end(self, *, live: bool) -> RunResult:
-        stopped_because = None
+        timed_out = None
         try:
             try:
                 for line in self._lines(live):
@@ -210,10 +246,13 @@ class _Watch:
                     self._tell(LogLine(text))
                     self._digest(self._follower.feed(line.text, line.at))
             except TimeoutError:
-                stopped_because = self._stop()
+                if not self._limits.stop:
+                    verdict = Verdict(RUNNING, f"it has not ended yet; {_way_back(self._run_id, self._deployed)}", 1)
+                    return _left(self._run_id, verdict, tuple(self._follower.rounds), self._tell)
+                timed_out = self._stop()
             self._digest(self._follower.finish())
             self._run = self._run or self._api.run(self._run_id)
-            return self._bring_home(self._run, stopped_because)
+            return self._bring_home(self._run, timed_out)
         except KeyboardInterrupt:
             left = "left going" if self._run is None else "not brought home"
             verdict = Verdict(RUNNING, f"{left}; {_way_back(self._run_id, self._deployed)}", INTERRUPTED)
@@ -239,7 +278,14 @@ class _Watch:
                 if seen == before:
                     time.sleep(_RETRY)
 
-    def _reach(self) -> Run:
+    def _deadline(self) -> float | None:
+        if self._follower.waiting is None:
+            self._waiting_since = None
+        elif self._waiting_since is None:
+            self._waiting_since = time.monotonic()
+        return self._limits.at(self._waiting_since)
+
+    def _reach(self) -> RunInfo:
         """Ask for the run's status, and keep asking for a while if the SuperLink does not answer."""
         give_up = time.monotonic() + _PATIENCE
         while True:
@@ -247,7 +293,7 @@ class _Watch:
                 return self._api.run(self._run_id)
             except WorkFailed as error:
                 now = time.monotonic()
-                if self._deadline is not None and now >= self._deadline:
+                if (deadline := self._deadline()) is not None and now >= deadline:
                     raise TimeoutError from None
                 if now >= give_up:
                     raise WorkFailed(f"{error}; the run may go on: {_way_back(self._run_id, self._deployed)}") from None
@@ -272,7 +318,8 @@ class _Watch:
 
     def _stop(self) -> str:
         """Stop the run, whose time is over, and say why it took so long."""
-        waited = f"stopped after {time.monotonic() - self._began:.0f} s"
+        since = self._began if self._waiting_since is None else self._waiting_since
+        waited = f"stopped after {time.monotonic() - since:.0f} s"
         waiting = self._follower.waiting
         if waiting is not None:
             missing = self._missing()
@@ -293,7 +340,7 @@ class _Watch:
         missing = self._missing()
         return replace(verdict, reason=f"{verdict.reason}; offline now: {', '.join(missing)}") if missing else verdict
 
-    def _bring_home(self, run: Run, stopped_because: str | None) -> RunResult:
+    def _bring_home(self, run: RunInfo, timed_out: str | None) -> RunResult:
         recording = replies.fetch(self._remote, self._deployed, self._run_id)
         rounds = tuple(replies.merge(self._follower.rounds, recording))
         folder = results.find(self._into, self._run_id)  # somebody else may have followed it, too
@@ -305,7 +352,7 @@ class _Watch:
                 planned=self._follower.planned,
                 error=self._follower.error,
                 expected_sites=self._expected_sites,
-                stopped_because=stopped_because,
+                timed_out=timed_out,
                 name_of=self._deployed.site,
             )
             folder = results.write(
@@ -331,7 +378,7 @@ def _versions(app: apps.App, deployed: Deployed) -> dict[str, str | None]:
 
 def _way_back(run_id: str, deployed: Deployed) -> str:
     where = f"{run_id} --federation {deployed.name}"
-    return f"`flowerbed logs {where}` follows it, `flowerbed stop {where}` stops it"
+    return f"`flowerbed wait {where}` follows it, `flowerbed stop {where}` stops it"
 
 
 def _ignore(_: Event) -> None:

@@ -1,12 +1,21 @@
 """What a run tells a listener while it is followed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from flowerbed.runs.follow import LogEvent, Round
 from flowerbed.runs.results import SiteMetrics
 from flowerbed.runs.verdict import Verdict
+
+
+@dataclass(frozen=True)
+class FederationReached:
+    """The first event: the way to the federation is open."""
+
+    federation: str
+    sites: Mapping[str, str]
+    """Site name to node id."""
 
 
 @dataclass(frozen=True)
@@ -65,5 +74,15 @@ class RunEnded:
     sites: SiteMetrics = field(default_factory=dict)
 
 
-Event = LogEvent | LogLine | RunSubmitted | SitesMissing | Reconnecting | NotRecorded | RunLeft | RunEnded
+Event = (
+    LogEvent
+    | FederationReached
+    | LogLine
+    | RunSubmitted
+    | SitesMissing
+    | Reconnecting
+    | NotRecorded
+    | RunLeft
+    | RunEnded
+)
 OnEvent = Callable[[Event], None]

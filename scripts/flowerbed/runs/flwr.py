@@ -1,7 +1,6 @@
 """The `flwr` command behind typed functions.
 
-Every call is a process that imports Flower for about two seconds, so there is no polling here: one call submits,
-one follows the log, one asks for the end.
+Every call is a process, so there is no polling here: one call submits, one follows the log, one asks for the end.
 """
 
 import codecs
@@ -13,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +22,7 @@ import tomli_w
 
 from flowerbed.errors import EnvironmentLacks, UsageError, WorkFailed
 from flowerbed.runs.connection import Connection
+from flowerbed.runs.flwr_process import Call, Flwr
 
 ConfigValue = bool | int | float | str
 
@@ -34,7 +34,7 @@ _SILENCE = 0.25
 
 
 @dataclass(frozen=True)
-class Run:
+class RunInfo:
     """A run as the SuperLink knows it; times are UTC, None: not yet."""
 
     run_id: str
@@ -86,27 +86,28 @@ class Control:
         """Write `home`/config.toml for the connection; `flwr` would make one for a simulation."""
         self.home = home
         self.connection = connection
+        self._flwr = connection.flwr or Flwr(environment(home))
         write_config(home, connection)
 
     def submit(self, app: Path, config: Mapping[str, ConfigValue]) -> str:
         """Pack the app's folder, start a run of it, and give the run's id; `config` overrides the run config.
 
-        Flower may rewrite the pyproject.toml of an older app: `app` should be a copy. Raises WorkFailed with Flower's
-        own reason when the SuperLink refuses.
+        Flower may rewrite the pyproject.toml of an older app: `app` should be a copy, in a folder of its own. Raises
+        WorkFailed with Flower's own reason when the SuperLink refuses.
         """
         command = ["run", str(app), CONNECTION_NAME]
         if config:
-            overrides = self.home / "run-config.toml"
+            overrides = app.with_suffix(".toml")
             overrides.write_text(tomli_w.dumps(_nested(config)), encoding="utf-8")
             command += ["--run-config", str(overrides)]
         return str(self._json(command, f"submit {app.name}")["run-id"])
 
-    def runs(self, limit: int | None = None) -> list[Run]:
+    def runs(self, limit: int | None = None) -> list[RunInfo]:
         """List the newest runs first, `limit` at most."""
         answer = self._json(["list", CONNECTION_NAME, *(["--limit", str(limit)] if limit else [])], "list the runs")
         return [_run(entry) for entry in answer["runs"]]
 
-    def run(self, run_id: str) -> Run:
+    def run(self, run_id: str) -> RunInfo:
         """Look one run up; UsageError when the SuperLink does not know it."""
         return _run(
             self._json(["list", CONNECTION_NAME, "--run-id", checked(run_id)], f"look up run {run_id}")["runs"][0]
@@ -127,39 +128,32 @@ class Control:
         answer = self._json(["supernode", "register", key, CONNECTION_NAME, "--name", name], f"register {name}")
         return str(answer["node-id"])
 
-    def log(self, run_id: str, *, live: bool = False) -> "LogStream":
-        """Follow a run's log from its start to the run's end.
+    def log(self, run_id: str, *, live: bool = False, follow: bool = True) -> "LogStream":
+        """Give a run's log from its start to the run's end, or without `follow` as far as it is.
 
         `live`: the run has just been submitted, so even the first lines count as arriving now.
         """
-        process = subprocess.Popen(
-            [flwr_command(), "log", checked(run_id), CONNECTION_NAME, "--stream"],
-            cwd=self.home,
-            env=environment(self.home),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is for us to handle, not for the child to die of
-        )
-        return LogStream(process, live=live)
+        command = ["log", checked(run_id), CONNECTION_NAME, "--stream" if follow else "--show"]
+        return LogStream(self._start(command), live=live)
 
     def _json(self, command: list[str], purpose: str) -> dict[str, Any]:
-        done = subprocess.run(
-            [flwr_command(), *command, "--format", "json"],
-            cwd=self.home,  # elsewhere a folder named like the connection would be taken for an app
-            env=environment(self.home),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return parse_answer(done.stdout, done.stderr, purpose, self.connection.address)
+        said, complained = self._start([*command, "--format", "json"]).output()
+        return parse_answer(said, complained, purpose, self.connection.address)
+
+    def _start(self, command: list[str]) -> Call:
+        # In its home: elsewhere a folder named like the connection would be taken for an app.
+        return self._flwr.start(command, self.home)
+
+    def close(self) -> None:
+        """End the process that the calls are forked from, unless it is the connection's."""
+        if self.connection.flwr is None:
+            self._flwr.close()
 
 
 class LogStream:
     """A run's log as it comes; a context manager that ends its process."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", *, live: bool) -> None:
+    def __init__(self, process: "Call | subprocess.Popen[bytes]", *, live: bool) -> None:
         """Take over a started `flwr log` with both output streams piped."""
         self._process = process
         self._live = live
@@ -179,12 +173,8 @@ class LogStream:
         """End the process and close its pipes."""
         self._selector.close()
         if self._process.poll() is None:
-            self._process.terminate()
-            try:
-                self._process.wait(timeout=5)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+            self._process.kill()  # it only reads
+            self._process.wait()
         for stream in (self._process.stdout, self._process.stderr):
             if stream is not None:
                 stream.close()
@@ -196,12 +186,16 @@ class LogStream:
             return None
         return _one_line(b"".join(self._errors).decode(errors="replace")) or "flwr log ended without a reason"
 
-    def lines(self, deadline: float | None = None) -> Iterator[Line]:
-        """Give the lines to the log's end; TimeoutError when the monotonic clock passes `deadline` first."""
+    def lines(self, deadline: Callable[[], float | None] = lambda: None) -> Iterator[Line]:
+        """Give the lines to the log's end.
+
+        `deadline` gives the time of the monotonic clock at which to give up (None: never), and may change its mind
+        with every line. Raises TimeoutError then.
+        """
         decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         rest = ""
         while self._selector.get_map():
-            for chunk in self._read(deadline):
+            for chunk in self._read(deadline()):
                 self._seen = True
                 *whole, rest = (rest + decoder.decode(chunk)).split("\n")
                 at = time.monotonic() if self._live else None
@@ -231,8 +225,23 @@ class LogStream:
 @contextlib.contextmanager
 def control(connection: Connection) -> Iterator[Control]:
     """Give the Control API of a federation, with an FLWR_HOME that lives as long as the context."""
-    with tempfile.TemporaryDirectory(prefix="flowerbed-flwr-") as home:
-        yield Control(Path(home), connection)
+    with contextlib.ExitStack() as stack:
+        home = connection.home
+        if home is None:
+            home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flowerbed-flwr-")))
+        yield stack.enter_context(contextlib.closing(Control(home, connection)))
+
+
+@contextlib.contextmanager
+def warm() -> Iterator[tuple[Path, Flwr]]:
+    """Start a process that calls of `flwr` can be forked from, with an FLWR_HOME; they live as long as the context.
+
+    Raises EnvironmentLacks when Flower is not installed.
+    """
+    flwr_command()
+    with contextlib.ExitStack() as stack:
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flowerbed-flwr-")))
+        yield home, stack.enter_context(contextlib.closing(Flwr(environment(home))))
 
 
 def write_config(home: Path, connection: Connection) -> None:
@@ -318,10 +327,10 @@ def _nested(config: Mapping[str, ConfigValue]) -> dict[str, Any]:
     return nested
 
 
-def _run(entry: Mapping[str, Any]) -> Run:
+def _run(entry: Mapping[str, Any]) -> RunInfo:
     traffic = entry.get("network-traffic", {})
     details = str(entry.get("status-details", ""))
-    return Run(
+    return RunInfo(
         run_id=str(entry["run-id"]),
         app=str(entry["fab-id"]),
         version=str(entry["fab-version"]),

@@ -1,11 +1,11 @@
 """Shows a run as it goes: one live line per round in a terminal, one plain line per phase elsewhere."""
 
-from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console, RenderableType
 from rich.live import Live
+from rich.progress_bar import ProgressBar
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
@@ -13,6 +13,7 @@ from rich.text import Text
 from flowerbed.runs.connection import SUPERLINK_NODE
 from flowerbed.runs.events import (
     Event,
+    FederationReached,
     LogLine,
     NotRecorded,
     Reconnecting,
@@ -36,6 +37,7 @@ from flowerbed.runs.results import SiteMetrics
 from flowerbed.runs.verdict import COMPLETED, RUNNING, Verdict
 
 _SHOWN = 4
+_BAR = 20
 
 
 class Progress:
@@ -44,12 +46,13 @@ class Progress:
     Everything goes to `console`: give one on standard error where standard output is for data.
     """
 
-    def __init__(self, console: Console, site_names: Mapping[str, str] | None = None, *, verbose: bool = False) -> None:
-        """`site_names` gives a site's name for a node id; `verbose` shows the ServerApp's log as well."""
+    def __init__(self, console: Console, *, verbose: bool = False) -> None:
+        """`verbose` shows the ServerApp's log as well."""
         self._console = console
-        self._names = {SUPERLINK_NODE: "a site that went offline", **(site_names or {})}
+        self._names = {SUPERLINK_NODE: "a site that went offline"}
         self._verbose = verbose
         self._planned: int | None = None
+        self._done = 0
         self._round: Round | None = None
         self._live: Live | None = None
 
@@ -70,26 +73,25 @@ class Progress:
     def __call__(self, event: Event) -> None:
         """Show one event."""
         match event:
+            case FederationReached():
+                self._names |= {node_id: site for site, node_id in event.sites.items()}
             case RunSubmitted():
                 self._submitted(event)
             case LogLine() if self._verbose:
                 self._say(Text(event.text, "dim"))
             case Waiting():
                 self._say_or_show(Text(f"waiting for nodes: {event.online} online, {event.needed} needed", "yellow"))
-            case SitesMissing():
-                self._say(Text(f"not online: {', '.join(event.sites)}", "yellow"))
+            case SitesMissing() | Reconnecting() | NotRecorded():
+                self._say(Text(_warning(event), "yellow"))
             case RoundStarted():
                 self._end_round()
                 self._planned = event.planned
+                self._done = event.number - 1
                 self._now(Text(self._title(event.number)))
             case PhaseStarted() | PhaseDone():
                 self._phase(event)
             case ServerEvaluated():
                 self._measured_by_server(event.round)
-            case Reconnecting():
-                self._say(Text(f"the log broke off, reconnecting: {event.reason}", "yellow"))
-            case NotRecorded():
-                self._say(Text(f"the coordinator's audit trail lacks an entry of this run: {event.reason}", "yellow"))
             case AppError():
                 self._say(Text(f"the ServerApp failed: {event.text}", "red"))
             case RunLeft():
@@ -177,7 +179,20 @@ class Progress:
             self._live.update(self._status(text))
 
     def _status(self, text: Text) -> RenderableType:
-        return Spinner("dots", text=text)
+        spinner = Spinner("dots", text=text)
+        if not self._planned:
+            return spinner
+        line = Table.grid(padding=(0, 1))
+        line.add_row(ProgressBar(total=self._planned, completed=self._done, width=_BAR), spinner)
+        return line
+
+
+def _warning(event: SitesMissing | Reconnecting | NotRecorded) -> str:
+    if isinstance(event, SitesMissing):
+        return f"not online: {', '.join(event.sites)}"
+    if isinstance(event, Reconnecting):
+        return f"the log broke off, reconnecting: {event.reason}"
+    return f"the coordinator's audit trail lacks an entry of this run: {event.reason}"
 
 
 def metrics_table(rounds: "tuple[Round, ...]", sites: SiteMetrics) -> list[Table]:

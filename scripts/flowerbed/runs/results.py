@@ -9,7 +9,8 @@ known or no number.
     app             name, publisher, version, fab_hash
     origin          the folder or the git reference that the app came from
     config          the whole run config; overrides: what of it was given for this run
-    federation      its name; sites: site name to node id; *labels: site name to its labels
+    federation      its name; sites: site name to node id; *labels: site name to its labels; *simulation: whether this
+                    was a simulation of it
     by*             who submitted the run, and from which machine
     release         the hosts' release; flower: the submitter's version of Flower
     versions*       flowerbed, and of the coordinator flower, python and the packages that the app asks for
@@ -43,7 +44,7 @@ from typing import Any
 from flowerbed.errors import FlowerbedError
 from flowerbed.runs import report
 from flowerbed.runs.connection import Deployed
-from flowerbed.runs.flwr import ConfigValue, Run
+from flowerbed.runs.flwr import ConfigValue, RunInfo
 from flowerbed.runs.follow import Phase, Round
 from flowerbed.runs.replies import NAME, Exchange, Recording, aligned, merge, of_exchanges
 from flowerbed.runs.verdict import Verdict, without_files
@@ -88,6 +89,12 @@ def recall(into: Path, run_id: str) -> Submission | None:
         return None
 
 
+def waited_for(into: Path) -> list[str]:
+    """The ids of the runs that were submitted from here and are not home yet, the oldest first."""
+    files = sorted((into / ".submitted").glob("*.json"), key=lambda file: file.stat().st_mtime)
+    return [file.stem for file in files]
+
+
 def find(into: Path, run_id: str) -> Path | None:
     """The folder of a run that is home already, with its files; None: it is not."""
     for file in sorted(into.glob("????-??-??/*/run.json"), reverse=True):
@@ -124,7 +131,7 @@ def verdict_of(folder: Path) -> Verdict:
 
 def write(
     into: Path,
-    run: Run,
+    run: RunInfo,
     verdict: Verdict,
     rounds: Sequence[Round],
     log: Iterable[str],
@@ -174,7 +181,7 @@ def write(
 
 
 def record(
-    run: Run,
+    run: RunInfo,
     verdict: Verdict,
     rounds: Sequence[Round],
     sites: SiteMetrics,
@@ -208,6 +215,7 @@ def record(
         "config": dict(submission.config) if submission else None,
         "overrides": dict(submission.overrides) if submission else None,
         "federation": deployed.name,
+        "simulation": deployed.simulated,
         "sites": dict(known),
         "labels": {site: dict(deployed.labels.get(site, {})) for site in known},
         "by": submission.by if submission else None,
@@ -327,7 +335,7 @@ def _exchange(exchange: Exchange) -> dict[str, Any]:
     }
 
 
-def _timings(run: Run, rounds: Sequence[Round], notes: Recording, deployed: Deployed) -> dict[str, Any]:
+def _timings(run: RunInfo, rounds: Sequence[Round], notes: Recording, deployed: Deployed) -> dict[str, Any]:
     phases: dict[str, float] = {}
     for round_ in rounds:
         for phase in round_.phases:
@@ -406,7 +414,7 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _settle(draft: Path, into: Path, run: Run) -> Path:
+def _settle(draft: Path, into: Path, run: RunInfo) -> Path:
     """Rename the finished draft to the first free name: a rename onto a folder that is not empty fails."""
     for folder in _folders(into, run):
         try:
@@ -417,7 +425,7 @@ def _settle(draft: Path, into: Path, run: Run) -> Path:
     raise AssertionError("there is always a next name")
 
 
-def _folders(into: Path, run: Run) -> Iterable[Path]:
+def _folders(into: Path, run: RunInfo) -> Iterable[Path]:
     started = _started(run)
     base = into / started.strftime("%Y-%m-%d") / started.strftime("%H-%M-%S")
     yield base
@@ -427,7 +435,7 @@ def _folders(into: Path, run: Run) -> Iterable[Path]:
         number += 1
 
 
-def _started(run: Run) -> datetime:
+def _started(run: RunInfo) -> datetime:
     """When the run was submitted, in the operator's own time."""
     return (run.submitted or datetime.now(UTC)).astimezone()
 

@@ -1,19 +1,15 @@
 """What a site is asked to run: an app's hash and files, for the people who approve it."""
 
 import hashlib
-import io
 import tomllib
 import unicodedata
-import zipfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from flowerbed.errors import UsageError
-from flowerbed.runs.app import FAB_LIMIT, check
+from flowerbed.runs import fab
+from flowerbed.runs.app import check
 from flowerbed.runs.source import opened
-
-_UNPACKED_LIMIT = 20 * FAB_LIMIT
 
 
 @dataclass(frozen=True)
@@ -46,37 +42,30 @@ def read(reference: str) -> Packed:
     A folder is packed as a run would pack it. Raises UsageError for what is no app.
     """
     if reference.endswith(".fab"):
-        file = Path(reference).expanduser()
-        if not file.is_file():
-            raise UsageError(f"{reference} is no file: give a .fab, an app's folder or a git reference")
-        return unpack(file.read_bytes(), reference)
+        return unpack(fab.read(reference), reference)
     with opened(reference) as source:
         return unpack(check(source.folder).fab(), reference)
 
 
-def unpack(fab: bytes, reference: str) -> Packed:
+def unpack(packed: bytes, reference: str) -> Packed:
     """Read a FAB; UsageError, which names `reference`, when it is none."""
+    contents = fab.contents(packed, reference)
+    document: dict[str, Any] = tomllib.loads(contents["pyproject.toml"].decode())
     try:
-        with zipfile.ZipFile(io.BytesIO(fab)) as archive:
-            entries = [entry for entry in archive.infolist() if not entry.is_dir()]
-            if len(fab) > FAB_LIMIT or sum(entry.file_size for entry in entries) > _UNPACKED_LIMIT:
-                raise UsageError(f"{reference}: it is larger than Flower takes")
-            contents = {entry.filename: archive.read(entry) for entry in entries}
-        document: dict[str, Any] = tomllib.loads(contents["pyproject.toml"].decode())
         project, publisher = document["project"], document["tool"]["flwr"]["app"]["publisher"]
-        return Packed(
-            app=f"{publisher}/{project['name']}",
-            version=str(project["version"]),
-            hash=hashlib.sha256(fab).hexdigest(),
-            bytes=len(fab),
-            files=[
-                PackedFile(path, len(content), hashlib.sha256(content).hexdigest(), visible(content))
-                for path, content in contents.items()
-            ],
-        )
-    # zipfile's own words for a kind of compression that it does not know is NotImplementedError.
-    except (zipfile.BadZipFile, NotImplementedError, KeyError, TypeError, ValueError) as error:
+        app, version = f"{publisher}/{project['name']}", str(project["version"])
+    except (KeyError, TypeError) as error:
         raise UsageError(f"{reference}: it is no FAB: {error}") from None
+    return Packed(
+        app=app,
+        version=version,
+        hash=hashlib.sha256(packed).hexdigest(),
+        bytes=len(packed),
+        files=[
+            PackedFile(path, len(content), hashlib.sha256(content).hexdigest(), visible(content))
+            for path, content in contents.items()
+        ],
+    )
 
 
 def visible(content: bytes) -> str:

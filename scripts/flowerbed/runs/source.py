@@ -1,10 +1,11 @@
-"""Where an app comes from: a folder, a git reference, or one file for the server and one for the clients."""
+"""Where an app comes from: a folder, a git reference, a FAB, or one file for the server and one for the clients."""
 
+import hashlib
 import os
+import re
 import shutil
 import subprocess
 import tempfile
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,10 +15,15 @@ from urllib.parse import parse_qs, urlsplit, urlunsplit
 import tomli_w
 
 from flowerbed.errors import EnvironmentLacks, UsageError
-from flowerbed.runs.app import check_module
+from flowerbed.runs import fab, settings
+from flowerbed.runs.app import check, check_module
 from flowerbed.runs.flwr import ConfigValue
+from flowerbed.runs.settings import Override
 
 _GIT = "git+"
+_NAME_LIMIT = 23
+"""Characters of an app's name, of which Flower takes 32, before its hash."""
+_HASH = 8
 
 
 @dataclass(frozen=True)
@@ -33,29 +39,27 @@ class Source:
 def opened(reference: str) -> Iterator[Source]:
     """Give the app that `reference` means, for as long as the context lasts.
 
-    `reference` is a folder, or a git repository as pip writes it: `git+https://host/repo.git@REF#subdirectory=PATH`,
-    where REF is a branch, a tag or a whole commit. Raises UsageError when git cannot fetch it.
+    `reference` is a folder, a .fab file, or a git repository as pip writes it:
+    `git+https://host/repo.git@REF#subdirectory=PATH`, where REF is a branch, a tag or a whole commit. Raises
+    UsageError when git cannot fetch it, and for a .fab that packs to another hash than its own.
     """
-    if not reference.startswith(_GIT):
-        folder = Path(reference)
-        yield Source(folder, str(folder.expanduser().resolve()))
-        return
-    url, ref, subdirectory = _parse(reference)
-    with tempfile.TemporaryDirectory(prefix="flowerbed-app-") as scratch:
-        commit = _clone(url, ref, Path(scratch), reference)
-        folder = (Path(scratch) / subdirectory).resolve()
-        if not folder.is_relative_to(Path(scratch).resolve()) or not folder.is_dir():
-            raise UsageError(f"{reference}: the repository has no folder '{subdirectory}'")
-        place = f"#subdirectory={subdirectory}" if subdirectory else ""
-        yield Source(folder, f"{_GIT}{url}@{commit}{place}")
+    if reference.startswith(_GIT):
+        with _scratch(reference) as folder:
+            yield _of_git(reference, folder)
+    elif reference.endswith(".fab"):
+        with _scratch(reference) as folder:
+            yield _of_fab(reference, folder)
+    else:
+        folder = Path(reference).expanduser()
+        yield Source(folder, str(folder.resolve()))
 
 
 @contextmanager
 def inline(server: Path, client: Path, config: Mapping[str, ConfigValue]) -> Iterator[Source]:
     """Give an app made of two files, each with an `app` (a ServerApp, a ClientApp), for as long as the context lasts.
 
-    `config` becomes the app's run config (`values` reads it from `key=value`). Raises UsageError when a file is
-    missing, does not compile or has no `app`.
+    Its name is made from the files' names and what is in them. `config` becomes the app's run config
+    (`settings.loose` reads it). Raises UsageError when a file is missing, does not compile or has no `app`.
     """
     for file in (server, client):
         if not file.is_file() or file.suffix != ".py":
@@ -63,8 +67,7 @@ def inline(server: Path, client: Path, config: Mapping[str, ConfigValue]) -> Ite
         check_module(file, "app")
     if server.name == client.name:
         raise UsageError(f"{server} and {client} have the same name: rename one")
-    with tempfile.TemporaryDirectory(prefix="flowerbed-app-") as scratch:
-        folder = Path(scratch)
+    with _scratch(f"{server.parent}") as folder:
         for file in (server, client):
             shutil.copyfile(file, folder / file.name)
         app = {
@@ -72,24 +75,75 @@ def inline(server: Path, client: Path, config: Mapping[str, ConfigValue]) -> Ite
             "components": {"serverapp": f"{server.stem}:app", "clientapp": f"{client.stem}:app"},
             "config": dict(config),
         }
-        document = {"project": {"name": "inline", "version": "0.0.0"}, "tool": {"flwr": {"app": app}}}
+        document = {"project": {"name": name_of(server, client), "version": "0.0.0"}, "tool": {"flwr": {"app": app}}}
         (folder / "pyproject.toml").write_text(tomli_w.dumps(document), encoding="utf-8")
         yield Source(folder, f"{server.resolve()} {client.resolve()}")
 
 
-def values(items: Iterable[str]) -> dict[str, ConfigValue]:
-    """Read `key=value` texts for an inline app: what TOML does not know as a boolean or a number is a string."""
-    found: dict[str, ConfigValue] = {}
-    for item in items:
-        key, sign, text = item.partition("=")
-        if not sign or not key.strip():
-            raise UsageError(f"-c {item}: write it as key=value")
+def name_of(*files: Path) -> str:
+    """A name for an app of these files, the same for the same content: `server-client-1a2b3c4d`."""
+    digest = hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()[:_HASH]
+    words = re.sub(r"[^A-Za-z0-9]+", "-", "-".join(file.stem for file in files)).strip("-")
+    words = words if words[:1].isalpha() else f"app-{words}"
+    return f"{words[:_NAME_LIMIT].rstrip('-')}-{digest}"
+
+
+@contextmanager
+def configured(
+    app: str | Path | None,
+    server: Path | None,
+    client: Path | None,
+    config: Override | Iterable[Override] = (),
+    profile: str | None = None,
+) -> Iterator[tuple[Source, dict[str, ConfigValue]]]:
+    """Give an app, or one made of two files, and what overrides its run config.
+
+    Raises UsageError as `opened`, `inline` and `Settings.overrides` do.
+    """
+    items = [config] if isinstance(config, str | Path | Mapping) else list(config)
+    if app is not None and server is None and client is None:
+        with opened(str(app)) as source:
+            yield source, check(source.folder).settings.overrides(items, profile)
+    elif app is None and server is not None and client is not None:
+        if profile is not None:
+            raise UsageError(f"profile {profile}: two files have none; write the values into a .toml file for -c")
+        with inline(server, client, settings.loose(items)) as source:
+            yield source, {}
+    else:
+        raise UsageError("name what to run: an APP, or both --server-code and --client-code")
+
+
+@contextmanager
+def _scratch(shown: str) -> Iterator[Path]:
+    """A folder for the app; a message about a file in it names `shown` instead, which the user knows."""
+    with tempfile.TemporaryDirectory(prefix="flowerbed-app-") as made:
+        folder = Path(made).resolve()
         try:
-            value = tomllib.loads(f"value = {text}")["value"]
-        except (tomllib.TOMLDecodeError, KeyError):
-            value = text
-        found[key.strip()] = value if isinstance(value, bool | int | float | str) else text
-    return found
+            yield folder
+        except UsageError as error:
+            raise UsageError(str(error).replace(str(folder), shown)) from None
+
+
+def _of_fab(reference: str, folder: Path) -> Source:
+    packed = fab.read(reference)
+    fab.unpack(fab.contents(packed, reference), folder, reference)
+    # Sites approve a hash: a run of another app than the one that they were shown would be refused there.
+    if check(folder).fab_hash != hashlib.sha256(packed).hexdigest():
+        raise UsageError(
+            f"{reference}: this version of Flower packs it to another hash: build it again with `flwr build`, or run "
+            "the app's folder"
+        )
+    return Source(folder, str(Path(reference).expanduser().resolve()))
+
+
+def _of_git(reference: str, scratch: Path) -> Source:
+    url, ref, subdirectory = _parse(reference)
+    commit = _clone(url, ref, scratch, reference)
+    folder = (scratch / subdirectory).resolve()
+    if not folder.is_relative_to(scratch) or not folder.is_dir():
+        raise UsageError(f"{reference}: the repository has no folder '{subdirectory}'")
+    place = f"#subdirectory={subdirectory}" if subdirectory else ""
+    return Source(folder, f"{_GIT}{url}@{commit}{place}")
 
 
 def _parse(reference: str) -> tuple[str, str, str]:

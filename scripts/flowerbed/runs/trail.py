@@ -7,7 +7,7 @@ from flowerbed import journal
 from flowerbed.errors import FlowerbedError
 from flowerbed.runs.app import App
 from flowerbed.runs.connection import Deployed, Remote
-from flowerbed.runs.flwr import Run
+from flowerbed.runs.flwr import RunInfo
 from flowerbed.runs.follow import Round
 from flowerbed.runs.verdict import Verdict
 
@@ -26,7 +26,7 @@ class Trail:
         name = f"{app.publisher}/{app.name} {app.version}"
         self._write("submitted", f"run {run_id} of {name} was submitted", run_id, name, app.fab_hash)
 
-    def finished(self, run: Run, verdict: Verdict, rounds: Sequence[Round]) -> None:
+    def finished(self, run: RunInfo, verdict: Verdict, rounds: Sequence[Round]) -> None:
         """A run ended; the verdict's reason stays here, since an app may have written data into it."""
         name = f"{run.app} {run.version}"
         replies = sum(phase.results or 0 for round_ in rounds for phase in round_.phases)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from flowerbed.runs.follow import Phase, Round
 
-COMPLETED, INCOMPLETE, FAILED, STOPPED, RUNNING = "completed", "incomplete", "failed", "stopped", "running"
+COMPLETED, INCOMPLETE, FAILED = "completed", "incomplete", "failed"
+STOPPED, TIMED_OUT, RUNNING = "stopped", "timed-out", "running"
 
 
 @dataclass(frozen=True)
@@ -14,8 +15,8 @@ class Verdict:
 
     status: str
     """`completed`: every reply that was expected came. `incomplete`: it ended, but replies failed or are
-    missing. `failed`: the ServerApp failed, or no site ever trained. `stopped`: somebody or the time limit
-    stopped it. `running`: it goes on without us."""
+    missing. `failed`: the ServerApp failed, or no site ever trained. `stopped`: somebody
+    stopped it. `timed-out`: we did, when its time was over. `running`: it goes on without us."""
     reason: str
     """One line why."""
     exit_code: int
@@ -30,17 +31,17 @@ def decide(
     planned: int | None = None,
     error: str | None = None,
     expected_sites: int | None = None,
-    stopped_because: str | None = None,
+    timed_out: str | None = None,
     name_of: Callable[[str], str] = "node {}".format,
 ) -> Verdict:
     """Judge a finished run.
 
     `status` and `details` are the SuperLink's, `rounds`, `planned` and `error` come from the log,
     `expected_sites` is the number of sites that ought to have been online (None: any), `name_of` gives a site's
-    name for a node id.
+    name for a node id, `timed_out` why we stopped the run (None: we did not).
     """
     if status == "finished:stopped":
-        return Verdict(STOPPED, stopped_because or "somebody stopped it", 1)
+        return Verdict(TIMED_OUT, timed_out, 1) if timed_out else Verdict(STOPPED, "somebody stopped it", 1)
     if status != "finished:completed":
         return Verdict(FAILED, error or details or f"the SuperLink says '{status}' without a reason", 1)
     faults = _faults(rounds, planned, expected_sites, name_of)

@@ -1,0 +1,251 @@
+"""The Python API: what the command line does, for scripts and notebooks.
+
+    from flowerbed import Federation
+
+    lab = Federation("lab")
+    result = lab.run("examples/breast_cancer", config={"num-server-rounds": 5})
+    result.raise_for_status()
+
+Errors are those of `flowerbed.errors`; each has one line that says what to do.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from flowerbed import control, runs, session, simulation, status
+from flowerbed.federation import FederationFolder, find
+from flowerbed.runs.drive import NODE_TIMEOUT, RunResult
+from flowerbed.runs.events import OnEvent
+from flowerbed.runs.flwr import RunInfo
+from flowerbed.runs.settings import Override
+
+
+@dataclass(frozen=True)
+class Federation:
+    """A standing federation.
+
+    `name` is its folder's under `inventories/`, or the folder's path; `runs_folder` is where results come home.
+    Nothing is connected until a method is called, and nothing stays connected after it. Raises UsageError for an
+    unknown one.
+    """
+
+    name: str | Path = "lab"
+    runs_folder: Path = Path("runs")
+    folder: FederationFolder = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Find its folder."""
+        object.__setattr__(self, "folder", find(self.name))
+
+    def run(
+        self,
+        app: str | Path | None = None,
+        *,
+        server_code: Path | None = None,
+        client_code: Path | None = None,
+        config: Override | Iterable[Override] = (),
+        profile: str | None = None,
+        timeout: float | None = None,
+        node_timeout: float | None = NODE_TIMEOUT,
+        on_event: OnEvent | None = None,
+    ) -> RunResult:
+        """Run an app to its end and bring its results home.
+
+        `app` is a folder, `git+URL@REF#subdirectory=PATH`, or a .fab file; without it `server_code` and `client_code`
+        are two Python files, each with an `app` in it. `config` overrides the app's run config: values by key, the
+        path of a TOML file, `key=value`, or several of these, of which the last counts; `profile` names a set of
+        overrides in the app's pyproject.toml, which comes before them. After `timeout` seconds the run is stopped,
+        and so it is when it has waited `node_timeout` seconds for nodes (None: never). `on_event` is called with
+        each event of the run. Ctrl-C leaves the run going.
+
+        Raises UsageError for an app or a config that is wrong, before anything is sent, and WorkFailed when the
+        federation cannot be reached; how the run ended is in the result.
+        """
+        return self._start(
+            app, server_code, client_code, config, profile, on_event, timeout=timeout, node_timeout=node_timeout
+        )
+
+    def simulate(
+        self,
+        app: str | Path | None = None,
+        *,
+        server_code: Path | None = None,
+        client_code: Path | None = None,
+        config: Override | Iterable[Override] = (),
+        profile: str | None = None,
+        sites: int | None = None,
+        data: Path | None = None,
+        timeout: float | None = None,
+        node_timeout: float | None = NODE_TIMEOUT,
+        on_event: OnEvent | None = None,
+        on_step: Callable[[str], None] = lambda step: None,
+    ) -> RunResult:
+        """Run an app on this machine as it would run on the federation, in Flower's simulation.
+
+        Sites, their node config, the release and, in the lab, the sites' data are the federation's. `data` is a folder
+        with one folder of data for each site; `sites` asks for so many made-up sites instead. `on_step` hears what
+        is prepared; everything else is as for `run`. Ctrl-C ends the simulation.
+
+        Raises what `flowerbed.simulation.simulate` does.
+        """
+        with runs.source.configured(app, server_code, client_code, config, profile) as (opened, overrides):
+            return simulation.simulate(
+                self.folder,
+                opened.folder,
+                overrides,
+                sites=sites,
+                data=data,
+                timeout=timeout,
+                node_timeout=node_timeout,
+                origin=opened.origin,
+                on_event=on_event,
+                on_step=on_step,
+                into=self.runs_folder,
+            )
+
+    def submit(
+        self,
+        app: str | Path | None = None,
+        *,
+        server_code: Path | None = None,
+        client_code: Path | None = None,
+        config: Override | Iterable[Override] = (),
+        profile: str | None = None,
+        on_event: OnEvent | None = None,
+    ) -> "Run":
+        """Start a run and leave it to itself; parameters and errors as for `run`."""
+        started = self._start(app, server_code, client_code, config, profile, on_event, detach=True)
+        return self.get(started.run_id)
+
+    def get(self, run_id: str) -> "Run":
+        """A run of this federation by its id; UsageError for what cannot be one."""
+        return Run(self, runs.checked(run_id))
+
+    def runs(self, limit: int = 20) -> list[RunInfo]:
+        """What the SuperLink knows of the newest `limit` runs, the newest first."""
+        with control.open_way(self.folder) as way, runs.control(way.connection) as api:
+            return api.runs(limit)
+
+    def unfinished(self) -> list["Run"]:
+        """The runs that were submitted from here and whose results are not home, the oldest first."""
+        return [self.get(run_id) for run_id in runs.results.waited_for(self.runs_folder)]
+
+    def connect(
+        self,
+        client_code: str | Path,
+        *,
+        config: Override | Iterable[Override] = (),
+        patience: float = session.PATIENCE,
+        on_event: OnEvent | None = None,
+    ) -> session.Session:
+        """Ship client code to the sites and open a session, in which the caller's own loop asks them.
+
+        `client_code` is a Python file with a ClientApp `app`, or an app whose ClientApp is taken. The session is a
+        context manager; unlike all else here it stays connected until it is closed. Parameters and errors as for
+        `session.open_session`.
+        """
+        stack = ExitStack()
+        try:
+            way = stack.enter_context(control.open_way(self.folder))
+            return session.open_session(
+                way.connection,
+                way.shell,
+                client_code,
+                deployed=way.deployed,
+                config=config,
+                patience=patience,
+                into=self.runs_folder,
+                on_event=on_event,
+                on_close=stack.close,
+            )
+        except BaseException:
+            stack.close()
+            raise
+
+    def status(self) -> status.Status:
+        """What the federation is like now: hosts, units, nodes, certificates, the latest runs."""
+        return status.look(self.folder)
+
+    def _start(
+        self,
+        app: str | Path | None,
+        server_code: Path | None,
+        client_code: Path | None,
+        config: Override | Iterable[Override],
+        profile: str | None,
+        on_event: OnEvent | None,
+        *,
+        timeout: float | None = None,
+        node_timeout: float | None = NODE_TIMEOUT,
+        detach: bool = False,
+    ) -> RunResult:
+        with ExitStack() as stack:
+            opened, overrides = stack.enter_context(
+                runs.source.configured(app, server_code, client_code, config, profile)
+            )
+            way = stack.enter_context(control.open_way(self.folder))
+            return runs.submit_and_follow(
+                way.connection,
+                way.shell,
+                opened.folder,
+                overrides,
+                deployed=way.deployed,
+                expected_sites=len(way.deployed.sites) or None,
+                timeout=timeout,
+                node_timeout=node_timeout,
+                detach=detach,
+                origin=opened.origin,
+                on_event=on_event,
+                into=self.runs_folder,
+            )
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run on a federation."""
+
+    federation: Federation
+    run_id: str
+
+    def info(self) -> RunInfo:
+        """What the SuperLink knows of it; UsageError when it has no such run."""
+        with self._control() as api:
+            return api.run(self.run_id)
+
+    def wait(self, timeout: float | None = None, on_event: OnEvent | None = None) -> RunResult:
+        """Follow it from its first line to its end, and bring its results home if they are not there.
+
+        After `timeout` seconds it is left going, and the result says `running`.
+        """
+        with control.open_way(self.federation.folder) as way:
+            return runs.follow(
+                way.connection,
+                way.shell,
+                self.run_id,
+                deployed=way.deployed,
+                timeout=timeout,
+                on_event=on_event,
+                into=self.federation.runs_folder,
+            )
+
+    def log(self, *, follow: bool = False) -> Iterator[str]:
+        """The lines of its log: those that are there, or with `follow` all until it ends."""
+        home = runs.results.find(self.federation.runs_folder, self.run_id)
+        if home is not None:
+            yield from runs.results.log_of(home)
+            return
+        with self._control() as api, api.log(self.run_id, follow=follow) as stream:
+            api.run(self.run_id)  # says so where there is no such run
+            yield from (runs.plain(line.text) for line in stream.lines())
+
+    def stop(self) -> None:
+        """Stop it; WorkFailed when it is finished already."""
+        with self._control() as api:
+            api.stop(self.run_id)
+
+    @contextmanager
+    def _control(self) -> Iterator[runs.Control]:
+        with control.open_way(self.federation.folder) as way, runs.control(way.connection) as api:
+            yield api
