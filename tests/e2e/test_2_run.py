@@ -60,6 +60,7 @@ def test_what_each_hospital_replied_and_when_is_noted_on_the_coordinator(run: di
             assert all(one["seconds"] > 0 for one in replies.values())
     assert run["timings"]["sites"].keys() == set(SITES)
     assert run["versions"]["python"].startswith("3.")
+    assert run["labels"] == {site: {"region": "north"} for site in SITES}
 
 
 def test_the_report_shows_every_hospital_and_round(folder: Path) -> None:
