@@ -487,7 +487,7 @@ def _provenance(run: Json) -> list[tuple[str, str]]:
 
 
 def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) and value else json.dumps(value)
 
 
 # How things are written ------------------------------------------------------------------------------------
