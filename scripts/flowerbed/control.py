@@ -44,29 +44,33 @@ def open_way(federation: FederationFolder) -> Iterator[Way]:
     Raises WorkFailed when the coordinator does not answer, UsageError when there is none.
     """
     shell = coordinator(federation)
-    facts = _facts(shell)
-    certificates = federation.ca_certificate
-    insecure = bool(facts["insecure"])
-    if not insecure and not certificates.exists():
-        raise UsageError(f"{certificates} is missing: copy the CA's certificate there")
-    with ssh.forward(shell, int(facts["port"])) as port:
-        if not insecure:
-            _check_certificate(federation, shell.host.name, port)
-        yield Way(
-            connection=Connection(
-                address=f"127.0.0.1:{port}",
-                root_certificates=None if insecure else certificates,
-                insecure=insecure,
-            ),
-            shell=shell,
-            deployed=Deployed(
-                name=federation.name,
-                sites={name: str(node["node_id"]) for name, node in facts["nodes"].items()},
-                release=facts["release"],
-                packages=facts["packages"],
-                modules=frozenset(facts["modules"]),
-            ),
-        )
+    with flwr.warm() as (home, process):  # it imports while SSH connects
+        facts = _facts(shell)
+        trusted = _trusted(federation, facts)
+        with ssh.forward(shell, int(facts["port"])) as port:
+            if trusted is not None:
+                _check_certificate(federation, shell.host.name, port)
+            connection = Connection(f"127.0.0.1:{port}", trusted, insecure=trusted is None, flwr=process, home=home)
+            yield Way(connection, shell, _deployed(federation, facts))
+
+
+def _trusted(federation: FederationFolder, facts: dict[str, Any]) -> Path | None:
+    """The CA's certificate; None where the SuperLink has no TLS."""
+    if facts["insecure"]:
+        return None
+    if not federation.ca_certificate.exists():
+        raise UsageError(f"{federation.ca_certificate} is missing: copy the CA's certificate there")
+    return federation.ca_certificate
+
+
+def _deployed(federation: FederationFolder, facts: dict[str, Any]) -> Deployed:
+    return Deployed(
+        name=federation.name,
+        sites={name: str(node["node_id"]) for name, node in facts["nodes"].items()},
+        release=facts["release"],
+        packages=facts["packages"],
+        modules=frozenset(facts["modules"]),
+    )
 
 
 def sites(federation: FederationFolder) -> dict[str, str]:

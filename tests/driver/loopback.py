@@ -16,10 +16,21 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from flowerbed.paths import ANSIBLE
 from flowerbed.runs.connection import Connection, Deployed
 from flowerbed.runs.flwr import Control, environment
 
 _BIN = Path(sys.executable).parent
+_FILES = ANSIBLE / "roles" / "common" / "files"
+# What instance.py does on a coordinator, without its sandbox.
+_SERVERAPP = f"""#!{sys.executable}
+import importlib, os, pathlib, runpy
+recorder = runpy.run_path("{_FILES / "replies.py"}")
+if pathlib.Path("recording").exists():
+    place = importlib.import_module("flwr.superlink.runtime.run_serverapp")
+    recorder["stand_in"](place, "HttpGrid", pathlib.Path(os.environ["FLOWERBED_RESULTS"]))
+importlib.import_module("flwr.superlink.cli.flwr_serverapp").flwr_serverapp()
+"""
 
 
 class LoopbackFederation:
@@ -33,12 +44,23 @@ class LoopbackFederation:
         self.sites: dict[str, str] = {}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         make_certificates(folder)
+        self._serverapp = folder / "bin" / "flwr-serverapp"
+        self._serverapp.parent.mkdir()
+        self._serverapp.write_text(_SERVERAPP)
+        self._serverapp.chmod(0o755)
+        self.record(True)
         self.connection = Connection(f"127.0.0.1:{self.port}", folder / "ca.crt")
         self.control = Control(folder / "operator", self.connection)
 
     @property
     def deployed(self) -> Deployed:
         return Deployed("loopback", dict(self.sites), release="test-release", results=str(self.results))
+
+    def record(self, on: bool) -> None:
+        """Whether the ServerApps of the runs to come note their messages, as they do on a host of ours."""
+        (self.folder / "recording").unlink(missing_ok=True)
+        if on:
+            (self.folder / "recording").touch()
 
     def start_superlink(self) -> None:
         self._start(
@@ -107,11 +129,12 @@ class LoopbackFederation:
             self.end(name)
 
     def _start(self, name: str, command: list[str]) -> None:
+        home = environment(self.folder / f"{name}-home")
         with (self.folder / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
                 [str(_BIN / command[0]), *command[1:]],
                 cwd=self.folder,
-                env=environment(self.folder / f"{name}-home") | {"FLOWERBED_RESULTS": str(self.results)},
+                env=home | {"PATH": f"{self._serverapp.parent}:{home['PATH']}", "FLOWERBED_RESULTS": str(self.results)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

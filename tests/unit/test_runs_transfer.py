@@ -1,6 +1,8 @@
 """A folder arrives whole and as it was, or not at all."""
 
 import io
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -61,14 +63,43 @@ def test_a_command_that_fails_is_told_in_its_own_words(into: Path) -> None:
 
 def test_a_file_that_arrives_otherwise_than_it_was_is_noticed(far: Path, into: Path) -> None:
     command = send_command(str(far))
-    command[2] = command[2].replace("tar -cf", "printf x >> metrics.json && tar -cf")
-    with pytest.raises(WorkFailed, match=r"metrics\.json arrived damaged"):
+    command[2] = command[2].replace("exec tar", "printf x >> metrics.json && exec tar")
+    with pytest.raises(WorkFailed, match=r"metrics\.json' arrived damaged"):
         receive(command, "/results", into)
     assert listing(into) == []
 
 
+def test_a_file_that_came_without_a_sum_is_noticed(far: Path, into: Path) -> None:
+    command = send_command(str(far))
+    command[2] = command[2].replace("exec tar", "touch late.json && exec tar")
+    with pytest.raises(WorkFailed, match=r"late\.json' arrived damaged, or changed meanwhile"):
+        receive(command, "/results", into)
+    assert listing(into) == []
+
+
+def test_a_name_with_a_lines_end_arrives(far: Path, into: Path) -> None:
+    (far / "two\nlines \\ and more").write_text("whole")
+    receive(send_command(str(far)), str(far), into)
+    assert (into / "two\nlines \\ and more").read_text() == "whole"
+
+
+def test_a_large_file_takes_no_memory_of_its_size(far: Path, into: Path) -> None:
+    size = 200 * 1024 * 1024
+    with (far / "large.bin").open("wb") as stream:
+        stream.truncate(size)
+    program = (
+        "import resource, sys; from pathlib import Path; from flowerbed.runs.transfer import receive, send_command;"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
+        "receive(send_command(sys.argv[1]), sys.argv[1], Path(sys.argv[2]));"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, far, into], check=True, capture_output=True, text=True)
+    assert (into / "large.bin").stat().st_size == size
+    assert int(done.stdout) < 50 * 1024, "KB more than before"
+
+
 def test_a_file_that_does_not_arrive_is_noticed(into: Path) -> None:
-    with pytest.raises(WorkFailed, match=r"a\.npy arrived damaged"):
+    with pytest.raises(WorkFailed, match=r"a\.npy' arrived damaged"):
         verify(into, {"a.npy": "0" * 64}, "/results")
 
 
@@ -79,7 +110,7 @@ def test_a_far_side_that_talks_first_is_refused(into: Path, far: Path) -> None:
 
 
 def test_a_path_out_of_the_folder_is_refused(into: Path) -> None:
-    stream = io.BytesIO(b"\n")
+    stream = io.BytesIO(b"\0")
     stream.seek(1)
     with tarfile.open(fileobj=stream, mode="w|") as archive:
         archive.addfile(tarfile.TarInfo("../escaped"))

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from flowerbed.runs.flwr_process import Flwr
+
 SUPERLINK_NODE = "1"
 """The SuperLink's own node id."""
 
@@ -18,6 +20,10 @@ class Connection:
     root_certificates: Path | None
     """The CA that signed the SuperLink's certificate; None with `insecure`."""
     insecure: bool = False
+    flwr: Flwr | None = field(default=None, compare=False)
+    """A process that calls of `flwr` can be forked from; None: each who needs one starts one."""
+    home: Path | None = field(default=None, compare=False)
+    """That process's FLWR_HOME."""
 
 
 class Remote(Protocol):
@@ -49,6 +55,8 @@ class Deployed:
     """Package name to version in that release; None: unknown, so an app's dependencies are not checked."""
     modules: frozenset[str] | None = None
     """Names of the modules that the release's packages bring; None: unknown, so an app's imports are not checked."""
+    labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Site name to the labels that the inventory gives it."""
     results: str = "/var/lib/flower/results"
     """The folder on the coordinator that the ServerApp knows as FLOWERBED_RESULTS."""
 

@@ -1,7 +1,6 @@
 """The `flwr` command behind typed functions.
 
-Every call is a process that imports Flower for about two seconds, so there is no polling here: one call submits,
-one follows the log, one asks for the end.
+Every call is a process, so there is no polling here: one call submits, one follows the log, one asks for the end.
 """
 
 import codecs
@@ -23,6 +22,7 @@ import tomli_w
 
 from flowerbed.errors import EnvironmentLacks, UsageError, WorkFailed
 from flowerbed.runs.connection import Connection
+from flowerbed.runs.flwr_process import Call, Flwr
 
 ConfigValue = bool | int | float | str
 
@@ -86,17 +86,18 @@ class Control:
         """Write `home`/config.toml for the connection; `flwr` would make one for a simulation."""
         self.home = home
         self.connection = connection
+        self._flwr = connection.flwr or Flwr(environment(home))
         write_config(home, connection)
 
     def submit(self, app: Path, config: Mapping[str, ConfigValue]) -> str:
         """Pack the app's folder, start a run of it, and give the run's id; `config` overrides the run config.
 
-        Flower may rewrite the pyproject.toml of an older app: `app` should be a copy. Raises WorkFailed with Flower's
-        own reason when the SuperLink refuses.
+        Flower may rewrite the pyproject.toml of an older app: `app` should be a copy, in a folder of its own. Raises
+        WorkFailed with Flower's own reason when the SuperLink refuses.
         """
         command = ["run", str(app), CONNECTION_NAME]
         if config:
-            overrides = self.home / "run-config.toml"
+            overrides = app.with_suffix(".toml")
             overrides.write_text(tomli_w.dumps(_nested(config)), encoding="utf-8")
             command += ["--run-config", str(overrides)]
         return str(self._json(command, f"submit {app.name}")["run-id"])
@@ -132,34 +133,27 @@ class Control:
 
         `live`: the run has just been submitted, so even the first lines count as arriving now.
         """
-        process = subprocess.Popen(
-            [flwr_command(), "log", checked(run_id), CONNECTION_NAME, "--stream" if follow else "--show"],
-            cwd=self.home,
-            env=environment(self.home),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is for us to handle, not for the child to die of
-        )
-        return LogStream(process, live=live)
+        command = ["log", checked(run_id), CONNECTION_NAME, "--stream" if follow else "--show"]
+        return LogStream(self._start(command), live=live)
 
     def _json(self, command: list[str], purpose: str) -> dict[str, Any]:
-        done = subprocess.run(
-            [flwr_command(), *command, "--format", "json"],
-            cwd=self.home,  # elsewhere a folder named like the connection would be taken for an app
-            env=environment(self.home),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return parse_answer(done.stdout, done.stderr, purpose, self.connection.address)
+        said, complained = self._start([*command, "--format", "json"]).output()
+        return parse_answer(said, complained, purpose, self.connection.address)
+
+    def _start(self, command: list[str]) -> Call:
+        # In its home: elsewhere a folder named like the connection would be taken for an app.
+        return self._flwr.start(command, self.home)
+
+    def close(self) -> None:
+        """End the process that the calls are forked from, unless it is the connection's."""
+        if self.connection.flwr is None:
+            self._flwr.close()
 
 
 class LogStream:
     """A run's log as it comes; a context manager that ends its process."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", *, live: bool) -> None:
+    def __init__(self, process: "Call | subprocess.Popen[bytes]", *, live: bool) -> None:
         """Take over a started `flwr log` with both output streams piped."""
         self._process = process
         self._live = live
@@ -179,12 +173,8 @@ class LogStream:
         """End the process and close its pipes."""
         self._selector.close()
         if self._process.poll() is None:
-            self._process.terminate()
-            try:
-                self._process.wait(timeout=5)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+            self._process.kill()  # it only reads
+            self._process.wait()
         for stream in (self._process.stdout, self._process.stderr):
             if stream is not None:
                 stream.close()
@@ -235,8 +225,23 @@ class LogStream:
 @contextlib.contextmanager
 def control(connection: Connection) -> Iterator[Control]:
     """Give the Control API of a federation, with an FLWR_HOME that lives as long as the context."""
-    with tempfile.TemporaryDirectory(prefix="flowerbed-flwr-") as home:
-        yield Control(Path(home), connection)
+    with contextlib.ExitStack() as stack:
+        home = connection.home
+        if home is None:
+            home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flowerbed-flwr-")))
+        yield stack.enter_context(contextlib.closing(Control(home, connection)))
+
+
+@contextlib.contextmanager
+def warm() -> Iterator[tuple[Path, Flwr]]:
+    """Start a process that calls of `flwr` can be forked from, with an FLWR_HOME; they live as long as the context.
+
+    Raises EnvironmentLacks when Flower is not installed.
+    """
+    flwr_command()
+    with contextlib.ExitStack() as stack:
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flowerbed-flwr-")))
+        yield home, stack.enter_context(contextlib.closing(Flwr(environment(home))))
 
 
 def write_config(home: Path, connection: Connection) -> None:

@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import hashlib
 import importlib
+import importlib.util
 import io
 import json
 import os
@@ -38,6 +39,8 @@ PROGRAMS = {
 }
 # By these names that module calls what unpacks the app, and, at a site, what loads it.
 _INSTALL, _LOAD = "install_from_fab", "get_load_client_app_fn"
+# And by this one what speaks with the sites.
+_GRID = "HttpGrid"
 _REQUEST_LIMIT = 1 << 16
 _GRACE_SECONDS = 5.0
 _MANIFEST_LIMIT = 1 << 20
@@ -176,6 +179,40 @@ def run_of_this_task() -> str:
         return ""
 
 
+def record_replies(module: Any) -> None:
+    """Have the run's messages noted beside its results, where it has a place for them; never a reason to fail."""
+    results = os.environ.get("FLOWERBED_RESULTS")
+    if not results:
+        return
+    try:
+        # By its path: the folder of this program is not among those from which apps import.
+        spec = importlib.util.spec_from_file_location("flowerbed_replies", Path(__file__).with_name("replies.py"))
+        recorder = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(recorder)
+        recorder.stand_in(module, _GRID, Path(results))
+    except Exception as error:  # whatever it is, the run itself can do without
+        print(f"the sites' replies are not recorded: {error}", flush=True)
+
+
+def work_in_results(module: Any, run_id: Callable[[], str]) -> None:
+    """Let a ServerApp start in its run's folder for results: what an app saves beside itself then comes home, too."""
+    results, install = os.environ.get("FLOWERBED_RESULTS"), getattr(module, _INSTALL, None)
+    if not results or not callable(install):
+        return
+
+    def installed(*words: Any, **options: Any) -> Any:
+        done = install(*words, **options)
+        folder = Path(results) / run_id()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            os.chdir(folder)
+        except OSError as error:  # an app that saves nothing can do without
+            print(f"the run's folder for results cannot be used: {error}", flush=True)
+        return done
+
+    setattr(module, _INSTALL, installed)
+
+
 def main() -> int:
     """Read the request, run Flower's program behind the gate, and say how it ended."""
     parser = argparse.ArgumentParser()
@@ -191,6 +228,9 @@ def main() -> int:
     gate = Gate(options.apps, options.site, lambda: approved(options.approved), relay.tell)
     try:
         gate.stand_in(importlib.import_module(place), run_of_this_task)
+        if options.program == "flwr-serverapp":
+            record_replies(importlib.import_module(place))
+            work_in_results(importlib.import_module(place), run_of_this_task)
         getattr(importlib.import_module(commands), command)()
         code = 0
     except SystemExit as ended:
