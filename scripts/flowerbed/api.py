@@ -9,12 +9,12 @@
 Errors are those of `flowerbed.errors`; each has one line that says what to do.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flowerbed import control, runs, session, status
+from flowerbed import control, runs, session, simulation, status
 from flowerbed.federation import FederationFolder, find
 from flowerbed.runs.drive import NODE_TIMEOUT, RunResult
 from flowerbed.runs.events import OnEvent
@@ -66,6 +66,44 @@ class Federation:
         return self._start(
             app, server_code, client_code, config, profile, on_event, timeout=timeout, node_timeout=node_timeout
         )
+
+    def simulate(
+        self,
+        app: str | Path | None = None,
+        *,
+        server_code: Path | None = None,
+        client_code: Path | None = None,
+        config: Override | Iterable[Override] = (),
+        profile: str | None = None,
+        sites: int | None = None,
+        data: Path | None = None,
+        timeout: float | None = None,
+        node_timeout: float | None = NODE_TIMEOUT,
+        on_event: OnEvent | None = None,
+        on_step: Callable[[str], None] = lambda step: None,
+    ) -> RunResult:
+        """Run an app on this machine as it would run on the federation, in Flower's simulation.
+
+        Sites, their node config, the release and, in the lab, the sites' data are the federation's. `data` is a folder
+        with one folder of data for each site; `sites` asks for so many made-up sites instead. `on_step` hears what
+        is prepared; everything else is as for `run`. Ctrl-C ends the simulation.
+
+        Raises what `flowerbed.simulation.simulate` does.
+        """
+        with runs.source.configured(app, server_code, client_code, config, profile) as (opened, overrides):
+            return simulation.simulate(
+                self.folder,
+                opened.folder,
+                overrides,
+                sites=sites,
+                data=data,
+                timeout=timeout,
+                node_timeout=node_timeout,
+                origin=opened.origin,
+                on_event=on_event,
+                on_step=on_step,
+                into=self.runs_folder,
+            )
 
     def submit(
         self,

@@ -5,8 +5,9 @@ module `flowerbed.federation.release` installs the archive; a host never resolve
 
 A federation's release comes from two files in its folder: `release.in` names the apps' dependencies, one a
 line, as pip reads them; `release.lock` pins them and Flower, with the hash of every file. Only a missing lock
-is resolved. Hosts with another Python have a lock of their own, `release-3.13.lock`, with the same versions
-where they can be had.
+is resolved. Packages come from where pip and uv find them by this machine's environment, and from the indexes and
+folders that `release.in` names as pip reads them, by `--extra-index-url` and `--find-links`. Hosts with another
+Python have a lock of their own, `release-3.13.lock`, with the same versions where they can be had.
 """
 
 import fcntl
@@ -97,6 +98,34 @@ class Program:
         return f"{self.package}=={metadata.version(self.package)}"
 
 
+@dataclass(frozen=True)
+class Sources:
+    """Where packages come from, beside the usual index."""
+
+    indexes: tuple[str, ...] = ()
+    """Addresses of further indexes, such as PyTorch's for its CPU builds."""
+    folders: tuple[str, ...] = ()
+    """Folders with wheels, or pages that link to wheels."""
+
+    def here(self) -> "Sources":
+        """These, and those that the environment names for pip or for uv: each is to find what the other finds."""
+        return Sources(
+            tuple(dict.fromkeys([*self.indexes, *_from_environment("EXTRA_INDEX_URL")])),
+            tuple(dict.fromkeys([*self.folders, *_from_environment("FIND_LINKS")])),
+        )
+
+    def options(self) -> list[str]:
+        """The options that pip and uv have for it."""
+        indexes = [word for index in self.indexes for word in ("--extra-index-url", index)]
+        return indexes + [word for folder in self.folders for word in ("--find-links", folder)]
+
+
+def _from_environment(name: str) -> list[str]:
+    return [
+        part for tool in ("PIP", "UV") for part in re.split(r"[\s,]+", os.environ.get(f"{tool}_{name}", "")) if part
+    ]
+
+
 FLOWER = Program("flwr", ("flower-supernode", "--version"), "Flower version: {version}")
 
 
@@ -143,8 +172,32 @@ def requirements_of(app: Path) -> list[str]:
 
 def read_requirements(file: Path) -> list[str]:
     """Read a `release.in`: one requirement a line, `#` starts a comment; Flower itself is left out."""
-    lines = (line.split("#", 1)[0].strip() for line in file.read_text(encoding="utf-8").splitlines())
-    return _checked([line for line in lines if line], file)
+    return _checked([line for line in _lines(file) if not line.startswith("-")], file)
+
+
+def read_sources(file: Path, base: Path | None = None) -> Sources:
+    """Read where a `release.in` lets packages come from, beside the usual index.
+
+    A folder is relative to `base`, or else to the file's own folder, as pip has it.
+    Raises UsageError for an option that is none of these.
+    """
+    found: dict[str, list[str]] = {"--extra-index-url": [], "--find-links": []}
+    for line in _lines(file):
+        option, _, value = re.sub(r"[\s=]+", " ", line, count=1).partition(" ")
+        if option in found and value:
+            found[option].append(value)
+        elif line.startswith("-"):
+            raise UsageError(
+                f"{file}: '{line}' is not possible: of pip's options there are {' and '.join(found)} ADDRESS"
+            )
+    near = (base or file.parent).resolve()
+    folders = (each if "://" in each else str(near / each) for each in found["--find-links"])
+    return Sources(tuple(found["--extra-index-url"]), tuple(folders))
+
+
+def _lines(file: Path) -> list[str]:
+    lines = (re.sub(r"(^|\s)#.*", "", line).strip() for line in file.read_text(encoding="utf-8").splitlines())
+    return [line for line in lines if line]
 
 
 def _checked(requirements: list[str], source: Path) -> list[str]:
@@ -169,10 +222,12 @@ def lock(
     target: Target | None = None,
     program: Program = FLOWER,
     like: Path | None = None,
+    sources: Sources = Sources(),
 ) -> Path:
     """Pin Flower and `requirements` with the hashes of their files, and write them to `out`, atomically.
 
-    Where it can be, a package gets the version that it has in the lock `like`. The lock names no package index.
+    Packages may come from `sources`, too. Where it can be, a package gets the version that it has in the lock `like`.
+    The lock names no package index.
     Raises WorkFailed with uv's reason when there is no solution.
     """
     target = target or Target()
@@ -186,7 +241,7 @@ def lock(
             (work / "release.lock").write_text("\n".join(pins) + "\n", encoding="utf-8")
         command = [find_uv_bin(), "pip", "compile", "--quiet", "release.in", "--output-file", "release.lock"]
         command += ["--generate-hashes", "--only-binary", ":all:", "--no-header", "--no-annotate"]
-        command += ["--no-emit-index-url", "--no-emit-find-links", "--no-sources"]
+        command += ["--no-emit-index-url", "--no-emit-find-links", "--no-sources", *_uv_sources(sources)]
         command += ["--python-version", target.python, "--python-platform", target.uv_platform]
         _run(command, f"lock {program.pinned()} with {', '.join(wanted) or 'nothing else'}", cwd=work)
         resolved = (work / "release.lock").read_text(encoding="utf-8")
@@ -194,6 +249,12 @@ def lock(
         (work / "release.lock").write_text(header + resolved, encoding="utf-8")
         (work / "release.lock").replace(out)
     return out
+
+
+def _uv_sources(sources: Sources) -> list[str]:
+    """uv would otherwise take a package from the first index that has any version of it, and pip from all."""
+    here = sources.here()
+    return [*here.options(), *(["--index-strategy", "unsafe-best-match"] if here.indexes else [])]
 
 
 def add(federation: FederationFolder, requirements: list[str], progress: Progress = lambda _: None) -> list[str]:
@@ -213,11 +274,12 @@ def add(federation: FederationFolder, requirements: list[str], progress: Progres
         work = Path(folder)
         (work / source.name).write_text(wanted_text, encoding="utf-8")
         wanted = read_requirements(work / source.name)
+        sources = read_sources(work / source.name, federation.path)
         for locked in locks:
             header = _TARGET.search(locked.read_text(encoding="utf-8")) if locked.exists() else None
             target = Target(*header.groups()) if header else Target()
             progress(f"locking {FLOWER.pinned()} with {', '.join(wanted)} for Python {target.python}")
-            lock(wanted, work / locked.name, target=target, like=locked)
+            lock(wanted, work / locked.name, target=target, like=locked, sources=sources)
         for locked in locks:
             (work / locked.name).replace(locked)
         (work / source.name).replace(source)
@@ -225,9 +287,9 @@ def add(federation: FederationFolder, requirements: list[str], progress: Progres
 
 
 def _name_in(line: str) -> str:
-    """The package that a line of release.in names; empty for a comment."""
+    """The package that a line of release.in names; empty for a comment or an option."""
     requirement = line.split("#", 1)[0].strip()
-    return canonicalize_name(Requirement(requirement).name) if requirement else ""
+    return canonicalize_name(Requirement(requirement).name) if requirement and requirement[0] != "-" else ""
 
 
 def of(federation: FederationFolder, progress: Progress = lambda _: None, python: str = DEFAULT_PYTHON) -> Release:
@@ -239,9 +301,10 @@ def of(federation: FederationFolder, progress: Progress = lambda _: None, python
     locked = federation.lock_for(python)
     source = federation.lock.with_suffix(".in")
     wanted = read_requirements(source) if source.exists() else []
+    sources = read_sources(source) if source.exists() else Sources()
     if not locked.exists():
         progress(f"locking {FLOWER.pinned()} with {', '.join(wanted) or 'no app dependencies'} for Python {python}")
-        lock(wanted, locked, target=Target(python), like=federation.lock)
+        lock(wanted, locked, target=Target(python), like=federation.lock, sources=sources)
     text = locked.read_text(encoding="utf-8")
     made_from, made_for = _REQUIREMENTS.search(text), _TARGET.search(text)
     if source.exists() and made_from and made_from[1] != ", ".join(wanted):
@@ -249,7 +312,7 @@ def of(federation: FederationFolder, progress: Progress = lambda _: None, python
     # The first lock may be for any one Python, where all hosts have the same.
     if made_for and made_for[1] != python and locked != federation.lock:
         raise UsageError(f"{locked} is for Python {made_for[1]}: remove it to make it again")
-    return build(locked, progress=progress)
+    return build(locked, sources=sources, progress=progress)
 
 
 def build(
@@ -257,6 +320,7 @@ def build(
     *,
     cache: Path = BUILD,
     program: Program = FLOWER,
+    sources: Sources = Sources(),
     progress: Progress = lambda _: None,
 ) -> Release:
     """Make the release that the lock file `locked` describes, or return it at once if it was made before.
@@ -292,7 +356,7 @@ def build(
             made.mkdir()
             (made / "release.lock").write_text(text, encoding="utf-8")
             unfinished = replace(release, archive=made / f"{ident}.tar", lock=made / "release.lock")
-            _make(unfinished, cache, program, progress)
+            _make(unfinished, cache, program, sources, progress)
             made.rename(home)
     return release
 
@@ -319,13 +383,13 @@ def _alone(cache: Path) -> Iterator[None]:
         yield
 
 
-def _make(release: Release, cache: Path, program: Program, progress: Progress) -> None:
+def _make(release: Release, cache: Path, program: Program, sources: Sources, progress: Progress) -> None:
     """Fetch, compile and pack into the folder of `release.archive`."""
     with tempfile.TemporaryDirectory(prefix=".tree-", dir=cache) as folder:
         work = Path(folder)
         wheels = work / "wheels"
         progress(f"fetching {len(release.packages)} packages of release {release.id}")
-        _fetch(release, wheels, cache / "wheels")
+        _fetch(release, wheels, cache / "wheels", sources)
         progress(f"compiling release {release.id}")
         tree = work / "tree"
         site = tree / "lib" / f"python{release.target.python}" / "site-packages"
@@ -355,8 +419,8 @@ def _make(release: Release, cache: Path, program: Program, progress: Progress) -
     (release.archive.parent / "archive.json").write_text(json.dumps(record) + "\n", encoding="utf-8")
 
 
-def _fetch(release: Release, wheels: Path, cache: Path) -> None:
-    """Put the wheels of the lock into the folder `wheels`, from `cache` or else from the index."""
+def _fetch(release: Release, wheels: Path, cache: Path, sources: Sources) -> None:
+    """Put the wheels of the lock into the folder `wheels`, from `cache` or else from the index and the sources."""
     cache.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
     command += ["--no-deps", "--only-binary", ":all:", "--require-hashes", "--requirement", str(release.lock)]
@@ -368,7 +432,7 @@ def _fetch(release: Release, wheels: Path, cache: Path) -> None:
         _run([*command, "--no-index"], "fetch from the cache")
     except WorkFailed:
         shutil.rmtree(wheels, ignore_errors=True)
-        _run(command, f"fetch the wheels of {release.id}")
+        _run([*command, *sources.here().options()], f"fetch the wheels of {release.id}")
     for wheel in wheels.iterdir():
         kept = cache / wheel.name
         if not kept.exists():

@@ -1,10 +1,11 @@
-"""Ten hospitals in the lab complete a run. Takes about six minutes: `./scripts/test scale`."""
+"""Ten hospitals in the lab complete a run that was simulated first. Takes ten minutes: `./scripts/test scale`."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Standing, make, up
+from tests.e2e.conftest import EXAMPLE, Standing, make, up
 
 TEN = [f"hospital-{letter}" for letter in "abcdefghij"]
 
@@ -23,10 +24,33 @@ def test_ten_hospitals_are_online(standing: Standing) -> None:
     )
 
 
-def test_ten_hospitals_complete_a_run(standing: Standing) -> None:
-    run = standing.run_example()
-    assert run["status"] == "completed"
-    assert [entry["evaluate"]["results"] for entry in run["rounds"]] == [10, 10, 10]
+@pytest.fixture(scope="module")
+def simulated(standing: Standing) -> dict[str, Any]:
+    """The example, simulated with the ten hospitals."""
+    return standing.succeed("simulate", str(EXAMPLE), "--federation", standing.path)
+
+
+@pytest.fixture(scope="module")
+def deployed(standing: Standing, simulated: dict[str, Any]) -> dict[str, Any]:
+    """The same, afterwards, on the hosts."""
+    return standing.run_example()
+
+
+def test_ten_hospitals_complete_a_run(deployed: dict[str, Any]) -> None:
+    assert deployed["status"] == "completed"
+    assert [entry["evaluate"]["results"] for entry in deployed["rounds"]] == [10, 10, 10]
+
+
+@pytest.mark.parametrize("phase", ["train", "evaluate"])
+def test_the_hosts_have_the_metrics_of_the_simulation_at_every_round_and_site(
+    simulated: dict[str, Any], deployed: dict[str, Any], phase: str
+) -> None:
+    assert (simulated["simulation"], deployed["simulation"]) == (True, False)
+    for here, there in zip(simulated["rounds"], deployed["rounds"], strict=True):
+        assert here[phase]["metrics"] == pytest.approx(there[phase]["metrics"], rel=1e-6)
+        assert sorted(here["sites"][phase]) == sorted(there["sites"][phase]) == TEN
+        for site in TEN:
+            assert here["sites"][phase][site] == pytest.approx(there["sites"][phase][site], rel=1e-6)
 
 
 def test_a_second_up_changes_none_of_eleven_hosts(standing: Standing) -> None:

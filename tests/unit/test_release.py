@@ -73,6 +73,56 @@ def test_this_machines_configuration_stays_out_of_the_lock(
     assert release.lock(["iniconfig"], tmp_path / "a.lock", target=HERE, program=UV).read_text() == lock.read_text()
 
 
+def test_packages_come_from_the_indexes_and_folders_that_release_in_names(tmp_path: Path) -> None:
+    source = tmp_path / "release.in"
+    source.write_text("--extra-index-url https://one.example/cpu#sub=1  # theirs\n--find-links=wheels\nnumpy\n# no\n")
+    assert release.read_requirements(source) == ["numpy"]
+    assert release.read_sources(source) == release.Sources(
+        ("https://one.example/cpu#sub=1",), (str(tmp_path / "wheels"),)
+    )
+
+
+def test_another_option_in_release_in_is_refused(tmp_path: Path) -> None:
+    source = tmp_path / "release.in"
+    source.write_text("--trusted-host one.example\n")
+    with pytest.raises(UsageError, match=r"release\.in: '--trusted-host one\.example' is not possible"):
+        release.read_sources(source)
+
+
+def test_a_wheel_that_only_a_folder_has_is_locked_and_built(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = _wheel(tmp_path / "wheels", "flowerbed_only_here", "1.0+cpu")
+    locked = release.lock(
+        ["flowerbed-only-here==1.0+cpu"],
+        tmp_path / "release.lock",
+        target=HERE,
+        program=UV,
+        sources=release.Sources(folders=(str(tmp_path / "wheels"),)),
+    )
+    assert str(tmp_path) not in locked.read_text()
+    monkeypatch.setenv("UV_FIND_LINKS", str(tmp_path / "wheels"))  # where pip does not look by itself
+    built = release.build(locked, cache=tmp_path / "build", program=UV)
+    assert built.packages["flowerbed-only-here"] == "1.0+cpu"
+    with tarfile.open(built.archive) as archive:
+        assert f"wheels/{name}" in archive.getnames()
+
+
+def _wheel(folder: Path, package: str, version: str) -> str:
+    """Write a wheel with one empty module."""
+    folder.mkdir()
+    name = f"{package}-{version}-py3-none-any.whl"
+    info = f"{package}-{version}.dist-info"
+    with zipfile.ZipFile(folder / name, "w") as archive:
+        archive.writestr(f"{package}.py", "")
+        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n")
+        archive.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: a test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        archive.writestr(f"{info}/RECORD", f"{package}.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
+    return name
+
+
 def test_what_cannot_be_resolved_leaves_the_old_lock(tmp_path: Path) -> None:
     out = tmp_path / "release.lock"
     out.write_text("the old one")

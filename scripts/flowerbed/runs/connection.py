@@ -59,6 +59,8 @@ class Deployed:
     """Site name to the labels that the inventory gives it."""
     results: str = "/var/lib/flower/results"
     """The folder on the coordinator that the ServerApp knows as FLOWERBED_RESULTS."""
+    simulated: bool = False
+    """Whether this is a simulation of the federation, on this machine."""
 
     def site(self, node_id: str) -> str:
         """Name the site with this node id; a node that is not known keeps its id.

@@ -214,6 +214,7 @@ def record(
         "config": dict(submission.config) if submission else None,
         "overrides": dict(submission.overrides) if submission else None,
         "federation": deployed.name,
+        "simulation": deployed.simulated,
         "sites": dict(known),
         "labels": {site: dict(deployed.labels.get(site, {})) for site in known},
         "by": submission.by if submission else None,

@@ -1,0 +1,1 @@
+"""Tells what each site is told."""
