@@ -205,6 +205,7 @@ class Door:
         finally:
             os.close(at)
         self._file.chmod(0o600)
+        self._inode = self._file.stat().st_ino
         self._server.listen()
 
     def __enter__(self) -> "Door":
@@ -212,7 +213,10 @@ class Door:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            # Flower may have begun the run a second time, and the socket is that one's.
+            if self._file.stat().st_ino == self._inode:
+                self._file.unlink()
         self._server.close()
         self._show_out(self._operator)
 

@@ -1,4 +1,4 @@
-"""Makes Flower's records of what a caller has at hand: arrays, numbers, settings."""
+"""Makes Flower's records of what a caller has at hand: arrays and settings."""
 
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
@@ -43,7 +43,7 @@ def for_sites(given: Records | None, asked: Iterable[str] | None, known: Collect
 
 
 def of(given: Records) -> RecordDict:
-    """Make a RecordDict of a mapping from names to records, arrays, or mappings of numbers and settings."""
+    """Make a RecordDict of a mapping from names to records, arrays, or settings."""
     if isinstance(given, RecordDict):
         return given
     if not isinstance(given, Mapping):
@@ -52,7 +52,7 @@ def of(given: Records) -> RecordDict:
 
 
 def _record(name: str, value: Any) -> Record:
-    """A record as it is; arrays as ArrayRecord; numbers as MetricRecord; other settings as ConfigRecord."""
+    """A record as it is; arrays as ArrayRecord; a mapping as ConfigRecord."""
     try:
         if isinstance(value, Record):
             return value
@@ -62,11 +62,10 @@ def _record(name: str, value: Any) -> Record:
             return ArrayRecord(list(value))
         if isinstance(value, Mapping):
             plain = {str(key): each.item() if isinstance(each, np.generic) else each for key, each in value.items()}
-            numbers = all(type(each) in (int, float) for each in plain.values())
-            return MetricRecord(plain) if numbers else ConfigRecord(plain)
+            return ConfigRecord(plain)
     except (TypeError, ValueError) as error:
         raise UsageError(f"records['{name}'] cannot travel: {' '.join(str(error).split())}") from None
     raise UsageError(
         f"records['{name}'] is a {type(value).__name__}: give a record of Flower's, a list of arrays, or a mapping of "
-        "names to numbers or settings"
+        "names to settings"
     )

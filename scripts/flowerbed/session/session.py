@@ -181,8 +181,9 @@ class Session:
         Args:
             task: whose handler in the client code it is: `train`, `evaluate` or `query`, or one that is registered
                 with a name, as `query.count` is by `@app.query("count")`.
-            records: what the handler finds as the message's content: a RecordDict, or a mapping of names to arrays,
-                mappings of numbers or settings, or Flower's records. By the names of sites instead: for each its own.
+            records: what the handler finds as the message's content: a RecordDict, or a mapping of names to Flower's
+                records, arrays (an ArrayRecord there) or mappings (a ConfigRecord). By the names of sites instead:
+                for each its own. With the number `server-round` in a mapping, the run's report knows the round.
             sites: whom to ask; None: all of the federation.
             timeout: seconds to wait for replies; None: until all have replied, failed or gone offline, 12 h at most.
 
