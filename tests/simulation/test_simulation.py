@@ -101,19 +101,31 @@ def test_what_ends_the_command_ends_the_simulation(lab: Federation, tmp_path: Pa
         for line in process.stderr:
             if line.startswith("round 1/500 train"):
                 break
-        assert _left()
+        folder = _folder()
+        assert folder.is_dir()
         process.send_signal(ending)
         process.stderr.read()
     assert process.returncode == (-signal.SIGKILL if ending is signal.SIGKILL else 130)
     deadline = time.monotonic() + 30
-    while _left() and time.monotonic() < deadline:
+    while (_left() or folder.exists()) and time.monotonic() < deadline:
         time.sleep(0.5)
     assert _left() == []
+    assert not folder.exists()
+
+
+def _folder() -> Path:
+    """The folder of the simulation that goes on."""
+    return Path(next(iter(_processes().values()))).parent
 
 
 def _left() -> list[str]:
-    """The processes of simulations that this test run started and that go on."""
-    found = []
+    """The processes of simulations that this test started and that go on."""
+    return list(_processes())
+
+
+def _processes() -> dict[str, str]:
+    """They, to the files that describe their simulations."""
+    found = {}
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             environment = (entry / "environ").read_bytes()
@@ -121,6 +133,7 @@ def _left() -> list[str]:
         except OSError:
             continue
         ours = f"PYTEST_CURRENT_TEST={os.environ['PYTEST_CURRENT_TEST'].split(' ')[0]}".encode()
-        if b"FLOWERBED_SIMULATION=" in environment and ours in environment:
-            found.append(command)
+        described = environment.partition(b"\0FLOWERBED_SIMULATION=")[2].partition(b"\0")[0]
+        if described and ours in environment:
+            found[f"{entry.name} {command}"] = described.decode()
     return found
