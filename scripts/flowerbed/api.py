@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flowerbed import control, runs, simulation, status
+from flowerbed import control, runs, session, simulation, status
 from flowerbed.federation import FederationFolder, find
 from flowerbed.runs.drive import NODE_TIMEOUT, RunResult
 from flowerbed.runs.events import OnEvent
@@ -131,6 +131,38 @@ class Federation:
     def unfinished(self) -> list["Run"]:
         """The runs that were submitted from here and whose results are not home, the oldest first."""
         return [self.get(run_id) for run_id in runs.results.waited_for(self.runs_folder)]
+
+    def connect(
+        self,
+        client_code: str | Path,
+        *,
+        config: Override | Iterable[Override] = (),
+        patience: float = session.PATIENCE,
+        on_event: OnEvent | None = None,
+    ) -> session.Session:
+        """Ship client code to the sites and open a session, in which the caller's own loop asks them.
+
+        `client_code` is a Python file with a ClientApp `app`, or an app whose ClientApp is taken. The session is a
+        context manager; unlike all else here it stays connected until it is closed. Parameters and errors as for
+        `session.open_session`.
+        """
+        stack = ExitStack()
+        try:
+            way = stack.enter_context(control.open_way(self.folder))
+            return session.open_session(
+                way.connection,
+                way.shell,
+                client_code,
+                deployed=way.deployed,
+                config=config,
+                patience=patience,
+                into=self.runs_folder,
+                on_event=on_event,
+                on_close=stack.close,
+            )
+        except BaseException:
+            stack.close()
+            raise
 
     def status(self) -> status.Status:
         """What the federation is like now: hosts, units, nodes, certificates, the latest runs."""

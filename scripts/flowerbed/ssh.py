@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from flowerbed import journal, ssh_options
 from flowerbed.errors import EnvironmentLacks, WorkFailed
@@ -59,6 +60,22 @@ class Shell:
         """
         transfer.receive(self.command(transfer.send_command(path)), path, into)
 
+    def pipe(self, command: Sequence[str], errors: IO[bytes]) -> "subprocess.Popen[bytes]":
+        """Start a command on the host with its standard streams; what ssh and the command complain of goes to `errors`.
+
+        Raises EnvironmentLacks where there is no ssh.
+        """
+        try:
+            return subprocess.Popen(
+                self.command(command),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                start_new_session=True,  # Ctrl-C is for us to handle
+            )
+        except FileNotFoundError:
+            raise EnvironmentLacks(_NO_SSH) from None
+
     def record(self, event: str, message: str, fields: Mapping[str, str]) -> None:
         """Append an entry to the host's audit trail; WorkFailed as for `run`."""
         self.run(journal.write_command(event, message, fields))
@@ -94,8 +111,8 @@ def forward(shell: Shell, port: int, patience: float = 15.0) -> Iterator[int]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         local = int(probe.getsockname()[1])
-    command = ["ssh", *shell.options(), "-o", "ExitOnForwardFailure=yes", "-N"]
-    command += ["-L", f"127.0.0.1:{local}:127.0.0.1:{port}", f"{shell.host.user}@{shell.host.address}"]
+    command = ["ssh", *shell.options(), "-o", "ExitOnForwardFailure=yes"]
+    command += ["-L", f"127.0.0.1:{local}:127.0.0.1:{port}", f"{shell.host.user}@{shell.host.address}", "cat"]
     line = _Line(command)
     try:
         _wait_for_port(line, local, patience, shell)
@@ -119,7 +136,7 @@ class _Line:
         try:
             return subprocess.Popen(
                 self._command,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,  # it ends with this process, also when that is killed
                 stdout=subprocess.DEVNULL,
                 stderr=self._said,
                 start_new_session=True,  # Ctrl-C is for us to handle

@@ -55,6 +55,8 @@ class Deployed:
     """Package name to version in that release; None: unknown, so an app's dependencies are not checked."""
     modules: frozenset[str] | None = None
     """Names of the modules that the release's packages bring; None: unknown, so an app's imports are not checked."""
+    labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Site name to the labels that the inventory gives it."""
     results: str = "/var/lib/flower/results"
     """The folder on the coordinator that the ServerApp knows as FLOWERBED_RESULTS."""
     simulated: bool = False

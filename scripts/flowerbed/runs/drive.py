@@ -8,9 +8,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from packaging.utils import canonicalize_name
+
+from flowerbed import __version__, journal
 from flowerbed.errors import WorkFailed
 from flowerbed.runs import app as apps
-from flowerbed.runs import results
+from flowerbed.runs import replies, results
 from flowerbed.runs.connection import SUPERLINK_NODE, Connection, Deployed, Remote
 from flowerbed.runs.events import (
     Event,
@@ -121,6 +124,9 @@ def submit_and_follow(
                 release=deployed.release,
                 flower=importlib.metadata.version("flwr"),
                 sites=dict(deployed.sites),
+                requirements=_versions(checked, deployed),
+                by=journal.operator(),
+                flowerbed=__version__,
             ),
         )
         tell(RunSubmitted(run_id, checked.name, deployed.name, tuple(checked.left_out)))
@@ -152,7 +158,7 @@ def follow(
     tell(FederationReached(deployed.name, deployed.sites))
     folder = results.find(into, run_id)
     if folder is not None:
-        return _replay(folder, run_id, deployed, tell)
+        return _replay(folder, run_id, tell)
     deadline = None if timeout is None else time.monotonic() + timeout
     with control(connection) as api:
         trail = Trail(remote, deployed)
@@ -161,7 +167,7 @@ def follow(
         return _recorded(watch.to_the_end(live=False), trail, tell)
 
 
-def _replay(folder: Path, run_id: str, deployed: Deployed, tell: OnEvent) -> RunResult:
+def _replay(folder: Path, run_id: str, tell: OnEvent) -> RunResult:
     """Tell again what is home already; that needs no coordinator."""
     follower = Follower()
     for line in results.log_of(folder):
@@ -170,12 +176,12 @@ def _replay(folder: Path, run_id: str, deployed: Deployed, tell: OnEvent) -> Run
             tell(event)
     for event in follower.finish():
         tell(event)
-    return _ended(folder, run_id, tuple(follower.rounds), deployed, tell)
+    return _ended(folder, run_id, tuple(replies.merge(follower.rounds, replies.read(folder / replies.NAME))), tell)
 
 
-def _ended(folder: Path, run_id: str, rounds: tuple[Round, ...], deployed: Deployed, tell: OnEvent) -> RunResult:
+def _ended(folder: Path, run_id: str, rounds: tuple[Round, ...], tell: OnEvent) -> RunResult:
     verdict = results.verdict_of(folder)
-    tell(RunEnded(verdict, folder, rounds, results.site_metrics(folder / "files" / "metrics.json", deployed)))
+    tell(RunEnded(verdict, folder, rounds, results.sites_of(folder)))
     return RunResult(run_id, verdict, folder, rounds, results.read(folder))
 
 
@@ -335,7 +341,8 @@ class _Watch:
         return replace(verdict, reason=f"{verdict.reason}; offline now: {', '.join(missing)}") if missing else verdict
 
     def _bring_home(self, run: RunInfo, timed_out: str | None) -> RunResult:
-        rounds = tuple(self._follower.rounds)
+        recording = replies.fetch(self._remote, self._deployed, self._run_id)
+        rounds = tuple(replies.merge(self._follower.rounds, recording))
         folder = results.find(self._into, self._run_id)  # somebody else may have followed it, too
         if folder is None:
             verdict = decide(
@@ -357,9 +364,16 @@ class _Watch:
                 deployed=self._deployed,
                 submission=results.recall(self._into, self._run_id),
                 fetch=lambda into: self._remote.fetch(f"{self._deployed.results}/{self._run_id}", into),
+                recording=recording,
             )
             self._trail.finished(run, results.verdict_of(folder), rounds)
-        return _ended(folder, self._run_id, rounds, self._deployed, self._tell)
+        return _ended(folder, self._run_id, rounds, self._tell)
+
+
+def _versions(app: apps.App, deployed: Deployed) -> dict[str, str | None]:
+    """The packages that the app asks for, to their versions in the hosts' release."""
+    there = {canonicalize_name(name): version for name, version in (deployed.packages or {}).items()}
+    return {requirement.name: there.get(canonicalize_name(requirement.name)) for requirement in app.requirements}
 
 
 def _way_back(run_id: str, deployed: Deployed) -> str:

@@ -194,6 +194,25 @@ def record_replies(module: Any) -> None:
         print(f"the sites' replies are not recorded: {error}", flush=True)
 
 
+def work_in_results(module: Any, run_id: Callable[[], str]) -> None:
+    """Let a ServerApp start in its run's folder for results: what an app saves beside itself then comes home, too."""
+    results, install = os.environ.get("FLOWERBED_RESULTS"), getattr(module, _INSTALL, None)
+    if not results or not callable(install):
+        return
+
+    def installed(*words: Any, **options: Any) -> Any:
+        done = install(*words, **options)
+        folder = Path(results) / run_id()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            os.chdir(folder)
+        except OSError as error:  # an app that saves nothing can do without
+            print(f"the run's folder for results cannot be used: {error}", flush=True)
+        return done
+
+    setattr(module, _INSTALL, installed)
+
+
 def main() -> int:
     """Read the request, run Flower's program behind the gate, and say how it ended."""
     parser = argparse.ArgumentParser()
@@ -211,6 +230,7 @@ def main() -> int:
         gate.stand_in(importlib.import_module(place), run_of_this_task)
         if options.program == "flwr-serverapp":
             record_replies(importlib.import_module(place))
+            work_in_results(importlib.import_module(place), run_of_this_task)
         getattr(importlib.import_module(commands), command)()
         code = 0
     except SystemExit as ended:
