@@ -1,6 +1,6 @@
 """An app runs on this machine as on the hosts, and nothing of it stays. Takes minutes: `./scripts/test simulation`.
 
-That a simulation has the metrics of the hosts is in tests/scale and tests/pytorch, where there are hosts.
+That a simulation has the metrics of real hosts is in tests/scale and tests/pytorch, where there are some.
 """
 
 import json
@@ -17,6 +17,9 @@ import pytest
 from flowerbed import Federation
 from flowerbed.errors import UsageError
 from flowerbed.paths import INVENTORIES, REPOSITORY
+from flowerbed.runs import submit_and_follow
+from flowerbed.simulation import engine
+from tests.driver.loopback import LoopbackFederation
 
 EXAMPLE = REPOSITORY / "examples" / "breast_cancer"
 APPS = REPOSITORY / "tests" / "apps"
@@ -66,6 +69,36 @@ def test_a_simulation_has_the_results_of_a_run(lab: Federation) -> None:
     assert sorted(result.record["sites"]) == SITES
     assert set(result.record["rounds"][0]["sites"]["evaluate"]) == set(SITES)
     assert _left() == []
+
+
+def test_a_simulation_has_the_metrics_of_sites_on_a_network(lab: Federation, tmp_path: Path) -> None:
+    config = {"num-server-rounds": 2, "min-sites": len(SITES)}
+    simulated = lab.simulate(EXAMPLE, config=config)
+    network = LoopbackFederation(tmp_path)
+    try:
+        network.start_superlink()
+        for site in SITES:
+            network.register(site)
+        for site in SITES:
+            network.start_supernode(site, f'data-path="{lab.folder.data / site}"')
+        network.wait_online()
+        deployed = submit_and_follow(
+            network.connection,
+            engine.ThisMachine(),
+            EXAMPLE,
+            config,
+            deployed=network.deployed,
+            into=tmp_path / "runs",
+        )
+    finally:
+        network.stop()
+    assert (simulated.exit_code, deployed.exit_code) == (0, 0), (simulated.verdict, deployed.verdict)
+    for here, there in zip(simulated.record["rounds"], deployed.record["rounds"], strict=True):
+        for phase in ("train", "evaluate"):
+            assert here[phase]["metrics"] == pytest.approx(there[phase]["metrics"], rel=1e-6)
+            assert sorted(here["sites"][phase]) == sorted(there["sites"][phase]) == SITES
+            for site in SITES:
+                assert here["sites"][phase][site] == pytest.approx(there["sites"][phase][site], rel=1e-6)
 
 
 def test_as_many_sites_as_asked_take_the_data_in_turn(lab: Federation) -> None:
