@@ -15,7 +15,7 @@ ASK = ("--server-code", str(APPS / "ask" / "server.py"), "--client-code", str(AP
 @pytest.fixture(scope="session")
 def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
     """A federation of three hospitals, each with its share of the data in its node config."""
-    made = make(tmp_path_factory.mktemp("seeds"), "seeds", SITES, "10.84.0.0/16")
+    made = make(tmp_path_factory.mktemp("seeds"), "seeds", SITES, "10.86.0.0/16")
     entries = "\n".join(
         f'  {site} = {{ node_config = {{ partition-id = "{number}", num-partitions = "{len(SITES)}" }} }}'
         for number, site in enumerate(SITES)

@@ -136,7 +136,7 @@ supernode_secrets: {database: not-a-real-one}
 @pytest.fixture(scope="module")
 def insecure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
     """A federation of one site without TLS, whose SuperNode starts ClientApps itself."""
-    made = make(tmp_path_factory.mktemp("insecure"), "insecure", ["hospital-a", "hospital-b"], "10.85.0.0/16")
+    made = make(tmp_path_factory.mktemp("insecure"), "insecure", ["hospital-a", "hospital-b"], "10.87.0.0/16")
     made.set_sites(["hospital-a"])
     with (made.federation.path / "group_vars" / "all.yml").open("a") as file:
         file.write(OTHER)

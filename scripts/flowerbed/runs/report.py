@@ -175,7 +175,7 @@ def page(run: Json, log: Sequence[str] = ()) -> Page:
     verdict, meaning = _VERDICTS.get(str(run["status"]), (str(run["status"]).capitalize(), ""))
     return Page(
         run=run,
-        title=f"{run['app']['name']} on {run['federation']}{_simulated(run)}",
+        title=f"{run['app']['name']} on {run['federation']}{', simulated' if run.get('simulation') else ''}",
         verdict=verdict,
         meaning=meaning,
         facts=_facts(run, names),
@@ -462,10 +462,6 @@ def _config(run: Json) -> list[tuple[str, str, bool]]:
     return [(key, _plain(value), key in overrides) for key, value in sorted((run.get("config") or {}).items())]
 
 
-def _simulated(run: Json) -> str:
-    return " (simulation)" if run.get("simulation") else ""
-
-
 def _provenance(run: Json) -> list[tuple[str, str]]:
     app, versions = run["app"], run.get("versions") or {}
     packages = versions.get("packages") or {}
@@ -473,7 +469,7 @@ def _provenance(run: Json) -> list[tuple[str, str]]:
         ("app", f"{app['publisher']}/{app['name']} {app['version']}"),
         ("app's hash", app["fab_hash"]),
         ("from", run.get("origin")),
-        ("federation", f"{run['federation']}{_simulated(run)}"),
+        ("federation", run["federation"]),
         ("submitted by", run.get("by")),
         ("submitted", when(run.get("submitted"))),
         ("started", when(run.get("started"))),
@@ -491,7 +487,7 @@ def _provenance(run: Json) -> list[tuple[str, str]]:
 
 
 def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) and value else json.dumps(value)
 
 
 # How things are written ------------------------------------------------------------------------------------
