@@ -94,14 +94,15 @@ class LoopbackFederation:
         """Leave a registered site out of what the operator knows."""
         del self.sites[site]
 
-    def start_supernode(self, site: str) -> None:
+    def start_supernode(self, site: str, more: str = "") -> None:
+        """Start a site's SuperNode; `more` is added to its node config, in Flower's form."""
         partition = list(self.sites).index(site)
         self._start(
             site,
             [
                 *("flower-supernode", "--superlink", f"127.0.0.1:{self.port}", "--root-certificates", "ca.crt"),
                 *("--auth-supernode-private-key", f"{site}.key", "--port", str(free_port())),
-                *("--node-config", f"partition-id={partition} num-partitions={len(self.sites)}"),
+                *("--node-config", f"partition-id={partition} num-partitions={len(self.sites)} {more}"),
             ],
         )
 

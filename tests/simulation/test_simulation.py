@@ -1,6 +1,6 @@
 """An app runs on this machine as on the hosts, and nothing of it stays. Takes minutes: `./scripts/test simulation`.
 
-That a simulation has the metrics of the hosts is in tests/scale and tests/pytorch, where there are hosts.
+That a simulation has the metrics of real hosts is in tests/scale and tests/pytorch, where there are some.
 """
 
 import json
@@ -17,6 +17,9 @@ import pytest
 from flowerbed import Federation
 from flowerbed.errors import UsageError
 from flowerbed.paths import INVENTORIES, REPOSITORY
+from flowerbed.runs import submit_and_follow
+from flowerbed.simulation import engine
+from tests.driver.loopback import LoopbackFederation
 
 EXAMPLE = REPOSITORY / "examples" / "breast_cancer"
 APPS = REPOSITORY / "tests" / "apps"
@@ -68,6 +71,36 @@ def test_a_simulation_has_the_results_of_a_run(lab: Federation) -> None:
     assert _left() == []
 
 
+def test_a_simulation_has_the_metrics_of_sites_on_a_network(lab: Federation, tmp_path: Path) -> None:
+    config = {"num-server-rounds": 2, "min-sites": len(SITES)}
+    simulated = lab.simulate(EXAMPLE, config=config)
+    network = LoopbackFederation(tmp_path)
+    try:
+        network.start_superlink()
+        for site in SITES:
+            network.register(site)
+        for site in SITES:
+            network.start_supernode(site, f'data-path="{lab.folder.data / site}"')
+        network.wait_online()
+        deployed = submit_and_follow(
+            network.connection,
+            engine.ThisMachine(),
+            EXAMPLE,
+            config,
+            deployed=network.deployed,
+            into=tmp_path / "runs",
+        )
+    finally:
+        network.stop()
+    assert (simulated.exit_code, deployed.exit_code) == (0, 0), (simulated.verdict, deployed.verdict)
+    for here, there in zip(simulated.record["rounds"], deployed.record["rounds"], strict=True):
+        for phase in ("train", "evaluate"):
+            assert here[phase]["metrics"] == pytest.approx(there[phase]["metrics"], rel=1e-6)
+            assert sorted(here["sites"][phase]) == sorted(there["sites"][phase]) == SITES
+            for site in SITES:
+                assert here["sites"][phase][site] == pytest.approx(there["sites"][phase][site], rel=1e-6)
+
+
 def test_as_many_sites_as_asked_take_the_data_in_turn(lab: Federation) -> None:
     result = lab.simulate(EXAMPLE, config={"num-server-rounds": 1}, sites=5)
     sites = result.record["rounds"][0]["sites"]["train"]
@@ -101,19 +134,31 @@ def test_what_ends_the_command_ends_the_simulation(lab: Federation, tmp_path: Pa
         for line in process.stderr:
             if line.startswith("round 1/500 train"):
                 break
-        assert _left()
+        folder = _folder()
+        assert folder.is_dir()
         process.send_signal(ending)
         process.stderr.read()
     assert process.returncode == (-signal.SIGKILL if ending is signal.SIGKILL else 130)
     deadline = time.monotonic() + 30
-    while _left() and time.monotonic() < deadline:
+    while (_left() or folder.exists()) and time.monotonic() < deadline:
         time.sleep(0.5)
     assert _left() == []
+    assert not folder.exists()
+
+
+def _folder() -> Path:
+    """The folder of the simulation that goes on."""
+    return Path(next(iter(_processes().values()))).parent
 
 
 def _left() -> list[str]:
-    """The processes of simulations that this test run started and that go on."""
-    found = []
+    """The processes of simulations that this test started and that go on."""
+    return list(_processes())
+
+
+def _processes() -> dict[str, str]:
+    """They, to the files that describe their simulations."""
+    found = {}
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             environment = (entry / "environ").read_bytes()
@@ -121,6 +166,7 @@ def _left() -> list[str]:
         except OSError:
             continue
         ours = f"PYTEST_CURRENT_TEST={os.environ['PYTEST_CURRENT_TEST'].split(' ')[0]}".encode()
-        if b"FLOWERBED_SIMULATION=" in environment and ours in environment:
-            found.append(command)
+        described = environment.partition(b"\0FLOWERBED_SIMULATION=")[2].partition(b"\0")[0]
+        if described and ours in environment:
+            found[f"{entry.name} {command}"] = described.decode()
     return found

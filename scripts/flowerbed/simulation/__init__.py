@@ -68,6 +68,7 @@ def simulate(
                 release=built.id,
                 packages=built.packages,
                 modules=home.modules,
+                labels={site.name: site.labels for site in there},
                 results=str(started.results),
                 simulated=True,
             ),

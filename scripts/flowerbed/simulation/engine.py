@@ -1,12 +1,12 @@
-"""A SuperLink on this machine's loopback that simulates the sites, and the end of everything that it started."""
+"""A SuperLink on this machine's loopback that simulates the sites."""
 
 import contextlib
 import json
 import os
 import secrets
-import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.error
@@ -23,11 +23,10 @@ from flowerbed.runs.connection import Connection
 from flowerbed.simulation.environment import PROCESS, Environment
 from flowerbed.simulation.sites import Site
 
-_GUARD = Path(__file__).with_name("guard.py")
+_KEEPER = Path(__file__).with_name("keeper.py")
 _REPLIES = ANSIBLE / "roles" / "common" / "files" / "replies.py"
 _MARK = "FLOWERBED_SIMULATION_MARK"
 _START_SECONDS = 90.0
-_END_SECONDS = 5.0
 # Bytes; what does not fit goes to the folder of the simulation.
 _OBJECT_STORE = 512 << 20
 
@@ -55,7 +54,7 @@ class Engine:
 
 @contextmanager
 def running(environment: Environment, sites: Sequence[Site]) -> Iterator[Engine]:
-    """Start the SuperLink while the context lasts; then all of its processes end and its folder goes.
+    """Start the SuperLink while the context lasts; then keeper.py ends all of its processes, and its folder goes.
 
     Raises WorkFailed with the SuperLink's last words when it does not start.
     """
@@ -66,11 +65,12 @@ def running(environment: Environment, sites: Sequence[Site]) -> Iterator[Engine]
         port = _free_port()
         _describe(work, environment, sites)
         log = work / "superlink.log"
-        words = [str(environment.python), "-P", str(_GUARD), "--insecure", "--simulation"]
+        words = [sys.executable, "-P", str(_KEEPER), str(work), f"{_MARK}={mark}"]
+        words += [str(environment.python.with_name("flower-superlink")), "--insecure", "--simulation"]
         words += ["--host", "127.0.0.1", "--port", str(port), "--database", str(work / "superlink.db")]
         words += ["--disable-runtime-dependency-installation"]
         with log.open("wb") as out:
-            process = subprocess.Popen(
+            keeper = subprocess.Popen(
                 words,
                 cwd=work,
                 env=_environment(work, environment, mark),
@@ -80,10 +80,10 @@ def running(environment: Environment, sites: Sequence[Site]) -> Iterator[Engine]
                 start_new_session=True,  # Ctrl-C is for us to handle
             )
         try:
-            _wait_for(process, port, log)
+            _wait_for(keeper, port, log)
             yield Engine(Connection(f"127.0.0.1:{port}", None, insecure=True), work / "results")
         finally:
-            _end(process, mark)
+            _end(keeper)
 
 
 def _describe(work: Path, environment: Environment, sites: Sequence[Site]) -> None:
@@ -120,51 +120,31 @@ def _environment(work: Path, environment: Environment, mark: str) -> dict[str, s
         "FLOWERBED_RESULTS": str(work / "results"),
         "FLOWERBED_SIMULATION": str(work / "simulation.json"),
         "RAY_USAGE_STATS_ENABLED": "0",
+        # Workers that are started ahead lack the runtime environment that Flower asks for: nobody would use them.
+        "RAY_prestart_worker_first_driver": "0",
+        "RAY_enable_worker_prestart": "0",
         _MARK: mark,
     }
 
 
-def _wait_for(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
+def _wait_for(keeper: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while True:
         with contextlib.suppress(urllib.error.URLError, OSError):
             opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
             with opener.open(f"http://127.0.0.1:{port}/health", timeout=2):
                 return
-        if process.poll() is not None or time.monotonic() > deadline:
+        if keeper.poll() is not None or time.monotonic() > deadline:
             said = " ".join(log.read_text(encoding="utf-8", errors="replace").split())[-400:]
             raise WorkFailed(f"the simulation's SuperLink does not start: {said or 'it said nothing'}")
         time.sleep(0.1)
 
 
-def _end(process: "subprocess.Popen[bytes]", mark: str) -> None:
-    """End the SuperLink, and whatever bears its mark: the engine's processes leave the SuperLink's group."""
-    if process.poll() is None:
-        process.terminate()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(_END_SECONDS)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    if process.stdin is not None:
-        process.stdin.close()
-    deadline = time.monotonic() + _END_SECONDS
-    while (left := _marked(mark)) and time.monotonic() < deadline:
-        for pid in left:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        time.sleep(0.05)
-
-
-def _marked(mark: str) -> list[int]:
-    """The processes that have our mark in their environment; zombies have none."""
-    wanted = f"{_MARK}={mark}".encode()
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if wanted in (entry / "environ").read_bytes().split(b"\0"):
-                found.append(int(entry.name))
-    return found
+def _end(keeper: "subprocess.Popen[bytes]") -> None:
+    """Let go of the keeper, and wait until it has ended everything."""
+    if keeper.stdin is not None:
+        keeper.stdin.close()
+    keeper.wait()
 
 
 def _free_port() -> int:

@@ -14,6 +14,7 @@ from flowerbed.lab import spec
 from flowerbed.runs.flwr import ConfigValue
 
 _DATA = "data-path"
+_LABEL = "label-"
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,13 @@ class Site:
     node_id: str
     """Made up; a simulated SuperNode lives as long as its run."""
     node_config: Mapping[str, ConfigValue]
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Its labels, which the node config holds as `label-<key>`."""
+        return {
+            key.removeprefix(_LABEL): str(value) for key, value in self.node_config.items() if key.startswith(_LABEL)
+        }
 
 
 def of(federation: FederationFolder, data: Path | None) -> list[Site]:
