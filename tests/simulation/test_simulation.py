@@ -1,6 +1,6 @@
 """An app runs on this machine as on the hosts, and nothing of it stays. Takes minutes: `./scripts/test simulation`.
 
-That a simulation has the metrics of real hosts is in tests/scale and tests/pytorch, where there are some.
+That a simulation has the metrics of real hosts is in tests/seeds, where there are some.
 """
 
 import json

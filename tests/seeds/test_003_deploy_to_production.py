@@ -1,4 +1,4 @@
-"""Ten hospitals in the lab complete a run that was simulated first. Takes ten minutes: `./scripts/test scale`."""
+"""Seed 003: the app is simulated first, then runs on ten hospitals without a change, with the same results."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +13,7 @@ TEN = [f"hospital-{letter}" for letter in "abcdefghij"]
 @pytest.fixture(scope="module")
 def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
     """A federation of ten; taken down afterwards, also after a failure."""
-    with up(make(tmp_path_factory.mktemp("scale"), "scale", TEN, "10.80.0.0/16")) as made:
+    with up(make(tmp_path_factory.mktemp("ten"), "ten", TEN, "10.80.0.0/16")) as made:
         yield made
 
 

@@ -1,16 +1,70 @@
-"""Hospitals are enrolled by rule, checkpoints are kept and gone on from. Takes minutes: `./scripts/test pytorch`."""
+"""Seed 001: hospitals with a configuration each, enrolled round by round; checkpoints; jobs in turn and at a time."""
 
 import hashlib
 import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flowerbed import release
-from tests.pytorch.conftest import EXAMPLE, Hospitals
+from flowerbed.paths import REPOSITORY
+from tests.e2e.conftest import SITES, Standing, make, up
 
 ROUNDS = 3
+EXAMPLE = REPOSITORY / "examples" / "pytorch_hospitals"
+# PyTorch's CPU build is on no usual index; where this machine's configuration names no place for it, this one has it.
+_INDEX = "https://download.pytorch.org/whl/cpu"
+_TORCH = "2.13.0+cpu"
+_PLACES = ("FIND_LINKS", "EXTRA_INDEX_URL")
+_MACHINES = """network = "10.84.0.0/16"
+
+sites = {
+  hospital-a = { labels = { region = "north" } }
+  hospital-b = { labels = { region = "north" }, node_config = { batch-size = "32", learning-rate = "0.03" } }
+  hospital-c = { labels = { region = "south" }, node_config = { augment = "true" } }
+}
+"""
+
+
+@dataclass
+class Hospitals:
+    """The federation, and what one does with the example on it."""
+
+    standing: Standing
+
+    def run(self, *words: str) -> dict[str, Any]:
+        """Run the example on the hosts."""
+        return self.standing.succeed("run", str(EXAMPLE), "--federation", self.standing.path, *words)
+
+    def simulate(self, *words: str) -> dict[str, Any]:
+        """Run the example in a simulation of the hosts."""
+        return self.standing.succeed("simulate", str(EXAMPLE), "--federation", self.standing.path, *words)
+
+    def files(self, run: dict[str, Any]) -> Path:
+        """What the ServerApp wrote, at home."""
+        return self.standing.work / run["folder"] / "files"
+
+
+@pytest.fixture(scope="module")
+def hospitals(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospitals]:
+    """The federation, standing; taken down afterwards, also after a failure."""
+    made = make(tmp_path_factory.mktemp("pytorch"), "pytorch", SITES, "10.84.0.0/16")
+    (made.federation.path / "lab.tfvars").write_text(_MACHINES)
+    configured = any(os.environ.get(f"{tool}_{name}") for tool in ("PIP", "UV") for name in _PLACES)
+    index = "" if configured else f"--extra-index-url {_INDEX}\n"
+    made.federation.lock.unlink()
+    made.federation.lock.with_suffix(".in").write_text(f"{index}numpy\ntorch=={_TORCH}\n")
+    command = [sys.executable, str(EXAMPLE / "prepare.py"), str(made.federation.data), *SITES]
+    subprocess.run(command, check=True, capture_output=True)
+    with up(made):
+        yield Hospitals(made)
 
 
 @pytest.fixture(scope="module")
@@ -134,3 +188,31 @@ def _sent(hospitals: Hospitals, run: dict[str, Any]) -> dict[str, list[str]]:
 
 def _sha256(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def test_jobs_run_in_turn_and_at_a_time_each_with_its_own_results(hospitals: Hospitals) -> None:
+    command = [hospitals.standing.program, "run", str(EXAMPLE), "--federation", hospitals.standing.path, "--json"]
+    both = [
+        subprocess.Popen(
+            [*command, "--profile", profile], cwd=hospitals.standing.work, stdout=subprocess.PIPE, text=True
+        )
+        for profile in ("quick", "north-only")
+    ]
+    first, second = (json.loads(one.communicate()[0]) for one in both)
+    third = hospitals.run("--profile", "quick")
+    assert {one["status"] for one in (first, second, third)} == {"completed"}
+    assert first["submitted"] < second["finished"] and second["submitted"] < first["finished"], "at the same time"
+    assert third["submitted"] >= max(first["finished"], second["finished"]), "in turn"
+    assert len({one["folder"] for one in (first, second, third)}) == 3
+    assert [len(one["rounds"]) for one in (first, second)] == [1, 3]
+    assert (first["rounds"][0]["train"]["sampled"], second["rounds"][0]["train"]["sampled"]) == (3, 2)
+    # The same job has the same result, whatever ran beside it.
+    assert first["rounds"][0]["evaluate"]["metrics"] == pytest.approx(third["rounds"][0]["evaluate"]["metrics"])
+
+
+def test_logs_and_checkpoints_come_home_in_a_folder_of_date_and_time(
+    hospitals: Hospitals, whole: dict[str, Any]
+) -> None:
+    assert re.fullmatch(r"runs/\d{4}-\d\d-\d\d/\d\d-\d\d-\d\d(-\d+)?", whole["folder"])
+    log = (hospitals.standing.work / whole["folder"] / "log.txt").read_text()
+    assert "hospital-a" in log and "enrolled" in log
