@@ -70,6 +70,7 @@ def _deployed(federation: FederationFolder, facts: dict[str, Any]) -> Deployed:
         release=facts["release"],
         packages=facts["packages"],
         modules=frozenset(facts["modules"]),
+        labels={name: site.labels for name, site in inventory.read(federation).sites.items()},
     )
 
 

@@ -194,6 +194,8 @@ class Host(_Strict):
     session: Instance | None = None
     """The instance that the cloud's session manager opens; without it the address answers."""
     python: str = DEFAULT_PYTHON
+    labels: dict[str, str] = {}
+    """A site's labels, where the inventory file itself has them."""
 
 
 class Hosts(_Strict):
@@ -261,6 +263,7 @@ def _host(name: str, variables: dict[str, Any]) -> Host:
         jump=str(variables.get("flowerbed_jump", "")),
         session=variables.get("flowerbed_session"),
         python=str(variables.get("flowerbed_python", DEFAULT_PYTHON)),
+        labels={str(key): str(value) for key, value in (variables.get("supernode_labels") or {}).items()},
     )
 
 

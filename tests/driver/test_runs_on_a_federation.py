@@ -2,7 +2,10 @@
 
 import csv
 import getpass
+import html
+import importlib.metadata
 import os
+import re
 import signal
 import socket
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +17,7 @@ import pytest
 from dropping_proxy import DroppingProxy
 from loopback import LoopbackFederation, free_port
 
+from flowerbed import journal
 from flowerbed.errors import UsageError, WorkFailed
 from flowerbed.runs import RunResult, follow, submit_and_follow
 from flowerbed.runs.connection import Connection
@@ -43,6 +47,13 @@ class ThisMachine:
 
 
 COORDINATOR = ThisMachine()
+
+
+def report(result: RunResult) -> str:
+    """The words of a run's report."""
+    assert result.folder is not None
+    words = re.sub(r"<style>.*?</style>|<[^>]*>", " ", (result.folder / "report.html").read_text(), flags=re.DOTALL)
+    return " ".join(html.unescape(words).split())
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +144,7 @@ def test_the_results_come_home_in_a_dated_folder(beside: RunResult, home: Path) 
     assert beside.folder is not None and beside.folder.parent.parent == home
     assert (home / "latest").resolve().parent.parent == home
     assert sorted(entry.name for entry in beside.folder.iterdir()) == [
-        *("files", "log.txt", "metrics.csv", "metrics.json", "run.json")
+        *("files", "log.txt", "metrics.csv", "metrics.json", "replies.jsonl", "report.html", "run.json")
     ]
     rows = list(csv.DictReader((beside.folder / "metrics.csv").open()))
     by_site = {row["site"]: row["value"] for row in rows if row["metric"] == "accuracy"}
@@ -146,8 +157,41 @@ def test_the_record_names_the_fab_the_sites_and_the_times(beside: RunResult, sta
     assert record["app"]["name"] == "tiny" and len(record["app"]["fab_hash"]) == 64
     assert record["sites"] == standing.sites
     assert record["seconds"] > 0 and record["submitted"] < record["started"] < record["finished"]
-    # The way broke while they trained, so nobody saw how long that took; the evaluation was watched.
-    assert record["rounds"][0]["evaluate"]["seconds"] > 0
+    assert (record["by"], record["versions"]["flower"]) == (journal.operator(), importlib.metadata.version("flwr"))
+    assert set(record["versions"]["packages"]) == {"flwr", "numpy"}
+    # The way broke while they trained, so nobody here saw how long that took: the coordinator noted it.
+    assert all(record["rounds"][0][phase]["seconds"] > 0 for phase in ("train", "evaluate"))
+
+
+def test_what_each_site_replied_and_when_is_known_without_the_apps_help(beside: RunResult) -> None:
+    (entry,) = beside.record["rounds"]
+    # The app tells of its evaluations alone; what it tells is what the coordinator noted.
+    assert entry["sites"]["train"] == {
+        "hospital-a": {"loss": 0.25, "num-examples": 10},
+        "hospital-b": {"loss": 0.5, "num-examples": 11},
+    }
+    for phase in ("train", "evaluate"):
+        replies = entry[phase]["replies"]
+        assert {site: one["outcome"] for site, one in replies.items()} == {
+            "hospital-a": "result",
+            "hospital-b": "result",
+        }
+        assert all(0 < one["created"] <= one["seconds"] + 1 and one["to_site"] > 0 for one in replies.values())
+    timings = beside.record["timings"]["sites"]["hospital-a"]
+    assert timings["train"]["mean"] == entry["train"]["replies"]["hospital-a"]["seconds"]
+    assert timings["evaluate"]["from_site"] == 0 < timings["train"]["from_site"]
+
+
+def test_a_run_whose_messages_nobody_notes_comes_home_as_well(
+    standing: LoopbackFederation, run: Callable[..., RunResult]
+) -> None:
+    standing.record(False)
+    try:
+        result = run({"evaluate": False})
+    finally:
+        standing.record(True)
+    assert (result.verdict.status, result.verdict.reason) == ("completed", "1 round, all 2 replies")
+    assert result.record["recorded"] is False and "No message was noted" in report(result)
 
 
 def test_the_audit_trail_says_who_ran_which_app_and_how_it_ended(beside: RunResult, resumed: RunResult) -> None:
@@ -173,6 +217,13 @@ def test_a_failing_client_makes_a_run_incomplete_and_its_site_is_named(resumed: 
         "round 1 train: 1 of 2 replies (hospital-b failed with ValueError: no column 'age' in the data of partition 1)"
     )
     assert resumed.record["flower_status"] == "finished:completed", "Flower itself calls this a success"
+
+
+def test_the_report_of_a_half_failed_run_says_so_and_who(resumed: RunResult) -> None:
+    text = report(resumed)
+    assert "Incomplete. round 1 train: 1 of 2 replies" in text
+    assert "1 train hospital-b failed: ValueError: no column 'age' in the data of partition 1" in text
+    assert "round 1 train, hospital-b: failed" in text, "on the timeline"
 
 
 def test_a_resumed_run_comes_home_with_the_config_it_was_submitted_with(resumed: RunResult, home: Path) -> None:
@@ -203,6 +254,8 @@ def test_a_server_app_that_raises_fails_the_run(run: Callable[..., RunResult]) -
     assert result.verdict.reason == "RuntimeError: the checkpoint to start from does not exist"
     assert AppError(result.verdict.reason) in events
     assert result.folder is not None and "Traceback" in (result.folder / "log.txt").read_text()
+    assert "Failed. RuntimeError: the checkpoint to start from does not exist" in report(result)
+    assert "Never asked: hospital-a, hospital-b." not in report(result), "nobody noted whom it asked"
     # What the audit trail lacks is said, and changes nothing.
     assert NotRecorded("it has no journal") in events
     assert result.to_json()["audit_error"] == "it has no journal"
@@ -221,6 +274,16 @@ def test_a_run_that_waits_for_nodes_is_stopped_in_time_and_says_for_whom(
     assert (result.verdict.status, result.exit_code) == ("timed-out", 1)
     assert result.verdict.reason.endswith("of waiting for nodes, 2 of 3 online: hospital-c not online")
     assert standing.control.run(result.run_id).status == "finished:stopped"
+    assert f"Stopped. {result.verdict.reason}" in report(result)
+
+
+def test_a_run_that_is_stopped_in_time_says_who_was_still_missing(run: Callable[..., RunResult]) -> None:
+    result = run({"behaviour": "slow", "slow.seconds": 300.0}, timeout=30)
+    assert (result.verdict.status, result.exit_code) == ("stopped", 1)
+    outcomes = {site: one["outcome"] for site, one in result.record["rounds"][0]["train"]["replies"].items()}
+    assert outcomes == {"hospital-a": "result", "hospital-b": "missing"}
+    text = report(result)
+    assert "Stopped. stopped after" in text and "1 train hospital-b no reply came" in text
 
 
 def test_ctrl_c_leaves_the_run_going_and_stop_ends_it(
@@ -242,6 +305,7 @@ def test_ctrl_c_leaves_the_run_going_and_stop_ends_it(
     standing.control.stop(left.run_id)
     ended = follow(standing.connection, COORDINATOR, left.run_id, deployed=standing.deployed, into=home)
     assert (ended.verdict.status, ended.verdict.reason, ended.exit_code) == ("stopped", "somebody stopped it", 1)
+    assert "Stopped. somebody stopped it" in report(ended)
 
 
 def test_a_run_that_is_not_known_is_wrong_input(standing: LoopbackFederation, home: Path) -> None:

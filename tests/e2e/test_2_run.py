@@ -1,6 +1,7 @@
 """A run on the deployed hospitals: right, recorded, and driven by either command line."""
 
 import csv
+import hashlib
 import importlib
 import json
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import EXAMPLE, SITES, Standing
+
+APPS = Path(__file__).parents[1] / "apps"
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +49,35 @@ def test_each_hospitals_own_accuracy_is_known_by_its_name(run: dict[str, Any]) -
     sites = run["rounds"][-1]["sites"]["evaluate"]
     assert set(sites) == set(SITES)
     assert all(0.85 <= numbers["accuracy"] <= 1 for numbers in sites.values())
+
+
+def test_what_each_hospital_replied_and_when_is_noted_on_the_coordinator(run: dict[str, Any], folder: Path) -> None:
+    assert run["recorded"] and (folder / "replies.jsonl").is_file()
+    for entry in run["rounds"]:
+        for phase in ("train", "evaluate"):
+            replies = entry[phase]["replies"]
+            assert {site: one["outcome"] for site, one in replies.items()} == dict.fromkeys(SITES, "result")
+            assert all(one["seconds"] > 0 for one in replies.values())
+    assert run["timings"]["sites"].keys() == set(SITES)
+    assert run["versions"]["python"].startswith("3.")
+    assert run["labels"] == {site: {"region": "north"} for site in SITES}
+
+
+def test_the_report_shows_every_hospital_and_round(folder: Path) -> None:
+    text = (folder / "report.html").read_text()
+    for site in SITES:
+        for phase in ("train", "evaluate"):
+            for number in (1, 2, 3):
+                assert f"round {number} {phase}, {site}: replied after" in text
+
+
+def test_a_file_of_hundreds_of_megabytes_comes_home_whole(standing: Standing) -> None:
+    options = ("-c", "num-server-rounds=0", "-c", "megabytes=300")
+    run = standing.succeed("run", str(APPS / "tiny"), "--federation", standing.path, *options)
+    files = standing.work / run["folder"] / "files"
+    assert (files / "large.bin").stat().st_size == 300_000_000
+    with (files / "large.bin").open("rb") as stream:
+        assert hashlib.file_digest(stream, "sha256").hexdigest() == (files / "large.sha256").read_text()
 
 
 def test_log_metrics_and_the_serverapps_files_come_home(standing: Standing, run: dict[str, Any], folder: Path) -> None:

@@ -75,6 +75,7 @@ def test_the_folder_is_named_after_the_time_of_submission(tmp_path: Path) -> Non
         "log.txt",
         "metrics.csv",
         "metrics.json",
+        "report.html",
         "run.json",
     ]
     assert sorted(entry.name for entry in folder.parent.iterdir()) == ["04-05-06"]

@@ -5,7 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 WIDTH, HEIGHT = 360, 190
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 10, 26
+_RIGHT, _TOP, _BOTTOM = 12, 10, 26
+_LEFT, _GAP, _LETTER = 46, 9, 6.6
+"""The least room for labels; their distance from the plot, and a letter's width."""
+_LARGEST = 1e300
+"""What is larger is drawn as no number: on such an axis the differences would be."""
 _MARKED_ROUNDS = 12
 """With more rounds than this, a line has a marker at its end alone."""
 _ROUND_LABELS = 8
@@ -44,6 +48,8 @@ class Chart:
     ident: str
     phase: str
     metric: str
+    left: float
+    """Where the plot begins."""
     lines: list[Line]
     """Those of the sites, then that of all together, which lies on top."""
     band: str
@@ -56,11 +62,6 @@ class Chart:
     """Which of many sites are lowest and highest at the end; empty for few."""
     said: str
     """The chart in words."""
-
-    @property
-    def left(self) -> int:
-        """Where the plot begins."""
-        return _LEFT
 
     @property
     def right(self) -> int:
@@ -82,12 +83,15 @@ def curves(
     styles: Mapping[str, int],
 ) -> Chart:
     """Lay out a metric's values: those of all sites `together` and of each site; `styles` gives a site's style."""
+    together = _drawable(together)
+    sites = {name: _drawable(points) for name, points in sites.items()}
     series = [together, *sites.values()]
     rounds = sorted({number for points in series for number, _ in points})
     values = [value for points in series for _, value in points if value is not None]
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     marks = ticks(low, high)
-    plot = _Plot(rounds[0], rounds[-1], min(low, marks[0]), max(high, marks[-1]))
+    left = max(_LEFT, _GAP + _LETTER * max(len(number_text(mark)) for mark in marks))
+    plot = _Plot(left, rounds[0], rounds[-1], min(low, marks[0]), max(high, marks[-1]))
     many = len(sites) > DISTINCT
     lines = [] if many else [_line(plot, name, styles[name], points) for name, points in sites.items()]
     if together:
@@ -97,6 +101,7 @@ def curves(
         ident=ident,
         phase=phase,
         metric=metric,
+        left=left,
         lines=lines,
         band=_band(plot, sites) if many else "",
         across=[Tick(plot.x(number), str(number)) for number in _thinned(rounds)],
@@ -109,7 +114,7 @@ def curves(
 
 def ticks(low: float, high: float, wanted: int = 4) -> list[float]:
     """Round numbers around the interval from `low` to `high`: `wanted` of them, or nearly so."""
-    if not high - low > abs(high) * 1e-9:
+    if high - low <= max(abs(high) * 1e-9, 1 / _LARGEST):
         pad = abs(high) * 0.1 or 1.0
         low, high = low - pad, high + pad
     step = _step((high - low) / max(1, wanted - 1))
@@ -126,21 +131,25 @@ def number_text(value: float | None) -> str:
 
 @dataclass(frozen=True)
 class _Plot:
+    left: float
     first: int
     last: int
     low: float
     high: float
 
     def x(self, number: int) -> float:
-        inner = WIDTH - _LEFT - _RIGHT
+        inner = WIDTH - self.left - _RIGHT
         if self.last == self.first:
-            return _LEFT + inner / 2
-        return round(_LEFT + inner * (number - self.first) / (self.last - self.first), 1)
+            return self.left + inner / 2
+        return round(self.left + inner * (number - self.first) / (self.last - self.first), 1)
 
     def y(self, value: float) -> float:
-        # Halves, so that numbers near the largest that there are do not overflow.
-        share = (value / 2 - self.low / 2) / (self.high / 2 - self.low / 2)
+        share = (value - self.low) / (self.high - self.low)
         return round(HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * share, 1)
+
+
+def _drawable(points: Sequence[Point]) -> list[Point]:
+    return [(number, None if value is None or abs(value) > _LARGEST else value) for number, value in points]
 
 
 def _line(plot: _Plot, name: str, style: int, points: Sequence[Point]) -> Line:

@@ -175,7 +175,7 @@ def page(run: Json, log: Sequence[str] = ()) -> Page:
     verdict, meaning = _VERDICTS.get(str(run["status"]), (str(run["status"]).capitalize(), ""))
     return Page(
         run=run,
-        title=f"{run['app']['name']} on {run['federation']}",
+        title=f"{run['app']['name']} on {run['federation']}{', simulated' if run.get('simulation') else ''}",
         verdict=verdict,
         meaning=meaning,
         facts=_facts(run, names),
@@ -487,7 +487,7 @@ def _provenance(run: Json) -> list[tuple[str, str]]:
 
 
 def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) and value else json.dumps(value)
 
 
 # How things are written ------------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ known or no number.
     app             name, publisher, version, fab_hash
     origin          the folder or the git reference that the app came from
     config          the whole run config; overrides: what of it was given for this run
-    federation      its name; sites: site name to node id; *labels: site name to its labels
+    federation      its name; sites: site name to node id; *labels: site name to its labels; *simulation: whether this
+                    was a simulation of it
     by*             who submitted the run, and from which machine
     release         the hosts' release; flower: the submitter's version of Flower
     versions*       flowerbed, and of the coordinator flower, python and the packages that the app asks for

@@ -1,5 +1,6 @@
 """FedAvg that keeps what each site replied, and writes it where Flowerbed fetches it."""
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable
@@ -51,8 +52,21 @@ def main(grid: Grid, context: Context) -> None:
     folder = Path(os.environ["FLOWERBED_RESULTS"]) / str(context.run_id)
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     (folder / "metrics.json").write_text(json.dumps({"rounds": strategy.rounds}))
+    if config["megabytes"]:
+        _write_large(folder / "large.bin", int(config["megabytes"]))
     if result.arrays:
         np.save(folder / "checkpoints" / "final.npy", result.arrays.to_numpy_ndarrays()[0])
+
+
+def _write_large(file: Path, megabytes: int) -> None:
+    """Write so much that no compression helps, and its sum beside it."""
+    digest = hashlib.sha256()
+    with file.open("wb") as stream:
+        for _ in range(megabytes):
+            block = os.urandom(1_000_000)
+            digest.update(block)
+            stream.write(block)
+    file.with_suffix(".sha256").write_text(digest.hexdigest())
 
 
 def _measure(_: int, arrays: ArrayRecord) -> MetricRecord:
