@@ -4,10 +4,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flowerbed.api import Federation, Run
+    from flowerbed.api import Federation, Replies, Reply, Run, Session
 
 __version__ = "0.1.0"
-__all__ = ["Federation", "Run"]
+__all__ = ["Federation", "Replies", "Reply", "Run", "Session"]
 
 
 def __getattr__(name: str) -> Any:

@@ -20,6 +20,7 @@ from flowerbed.runs.drive import NODE_TIMEOUT, RunResult
 from flowerbed.runs.events import OnEvent
 from flowerbed.runs.flwr import RunInfo
 from flowerbed.runs.settings import Override
+from flowerbed.session import Replies, Reply, Session
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ class Federation:
         config: Override | Iterable[Override] = (),
         patience: float = session.PATIENCE,
         on_event: OnEvent | None = None,
-    ) -> session.Session:
+    ) -> Session:
         """Ship client code to the sites and open a session, in which the caller's own loop asks them.
 
         `client_code` is a Python file with a ClientApp `app`, or an app whose ClientApp is taken. The session is a
@@ -249,3 +250,6 @@ class Run:
     def _control(self) -> Iterator[runs.Control]:
         with control.open_way(self.federation.folder) as way, runs.control(way.connection) as api:
             yield api
+
+
+__all__ = ["Federation", "Replies", "Reply", "Run", "RunResult", "Session"]

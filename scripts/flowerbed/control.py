@@ -1,6 +1,7 @@
 """Contract 2: the way to a federation's Control API, through SSH to the coordinator's loopback."""
 
 import json
+import shlex
 import socket
 import ssl
 import subprocess
@@ -14,7 +15,7 @@ from typing import Any
 from flowerbed import inventory, ssh
 from flowerbed.errors import UsageError, WorkFailed
 from flowerbed.federation import FederationFolder
-from flowerbed.runs import flwr
+from flowerbed.runs import flwr, source
 from flowerbed.runs.connection import Connection, Deployed
 
 SUPERLINK_PORT = 8000
@@ -86,7 +87,11 @@ def record(federation: FederationFolder) -> dict[str, Any]:
 
 
 def run_flwr(way: Way, words: list[str]) -> int:
-    """Run a program, usually `flwr`, that finds the federation as its default connection; returns its exit code."""
+    """Run a program, usually `flwr`, that finds the federation as its default connection; returns its exit code.
+
+    Raises UsageError where Flower would take another connection than the federation's.
+    """
+    _refuse_other_connection(words)
     with tempfile.TemporaryDirectory(prefix="flowerbed-connect-") as folder:
         home = Path(folder)
         flwr.write_config(home, way.connection)
@@ -94,6 +99,21 @@ def run_flwr(way: Way, words: list[str]) -> int:
             return subprocess.run(words, env=flwr.environment(home), check=False).returncode
         except FileNotFoundError:
             raise UsageError(f"{words[0]} is no program on this machine: use flwr and its arguments") from None
+
+
+def _refuse_other_connection(words: list[str]) -> None:
+    """Refuse `flwr run` of an app that has connections of its own, unless the federation's is named.
+
+    Flower would take the app's default one, which usually is a simulation on this machine.
+    """
+    if words[:2] != ["flwr", "run"] or flwr.CONNECTION_NAME in words:
+        return
+    for word in words[2:] or ["."]:
+        if source.has_connections(Path(word)):
+            raise UsageError(
+                f"{word} has connections of its own in [tool.flwr.federations], which Flower would use: name the "
+                f"federation's, `{shlex.join(['flwr', 'run', word, flwr.CONNECTION_NAME, '--stream'])}`"
+            )
 
 
 def _check_certificate(federation: FederationFolder, name: str, port: int) -> None:

@@ -33,10 +33,21 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_plain_flwr_runs_the_untouched_quickstart_and_streams_its_log(standing: Standing, project: Path) -> None:
-    done = standing.flwr("run", str(project), "--stream", "-c", "num-server-rounds=1")
+    done = standing.flwr("run", str(project), "flowerbed", "--stream", "-c", "num-server-rounds=1")
     assert done.returncode == 0, done.stderr
     assert "aggregate_evaluate: Received 3 results and 0 failures" in done.stdout
     assert "Saving final model to disk" in done.stdout
+
+
+def test_plain_flwr_is_not_let_into_a_simulation_that_the_project_names_as_its_default(
+    standing: Standing, project: Path
+) -> None:
+    toml = project / "pyproject.toml"
+    toml.write_text(toml.read_text().replace("# [tool.flwr", "[tool.flwr").replace("# options", "options"))
+    assert "\n[tool.flwr.federations.local-simulation]\noptions" in toml.read_text()
+    done = standing.flwr("run", str(project), "--stream")
+    assert done.returncode == 2
+    assert "name the federation's, `flwr run" in done.stderr
 
 
 def test_flowerbed_runs_it_too_and_brings_home_what_it_saved_in_its_working_folder(

@@ -121,6 +121,16 @@ def runs_(
     print_result(as_json, document, lambda console: runs_table(console, found))
 
 
+@app.command("report")
+def report_(
+    folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="The run's folder.")] = Path("runs/latest"),
+    as_json: AsJson = False,
+) -> None:
+    """Make report.html of a run that is home anew, from its run.json."""
+    made = runs.report.write(folder)
+    print_result(as_json, {"report": str(made)}, lambda console: print(made))
+
+
 @app.command()
 def stop(run_id: RunId, federation: Option = "lab", as_json: AsJson = False) -> None:
     """Stop a run."""

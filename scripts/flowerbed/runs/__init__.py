@@ -1,6 +1,6 @@
 """The driver: runs an app on a standing federation and brings the results home."""
 
-from flowerbed.runs import results, review, source
+from flowerbed.runs import report, results, review, source
 from flowerbed.runs.app import App, check
 from flowerbed.runs.connection import Connection, Deployed, Remote
 from flowerbed.runs.drive import NODE_TIMEOUT, RunResult, follow, submit_and_follow
@@ -29,6 +29,7 @@ __all__ = [
     "follow",
     "metrics_table",
     "plain",
+    "report",
     "results",
     "review",
     "source",

@@ -10,6 +10,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from flowerbed.runs import report
 from flowerbed.runs.connection import SUPERLINK_NODE
 from flowerbed.runs.events import (
     Event,
@@ -136,7 +137,7 @@ class Progress:
         for table in metrics_table(event.rounds, event.sites):
             self._console.print(table)
         self._say_verdict(event.verdict)
-        self._say(Text(f"results: {event.folder}"))
+        self._say(Text(f"results: {event.folder}, in a browser: {event.folder / report.NAME}"))
 
     def _say_verdict(self, verdict: Verdict) -> None:
         colour = {COMPLETED: "green", RUNNING: "blue"}.get(verdict.status, "red")

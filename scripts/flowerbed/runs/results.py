@@ -89,6 +89,11 @@ def recall(into: Path, run_id: str) -> Submission | None:
         return None
 
 
+def forget(into: Path, run_id: str) -> None:
+    """Wait no more for a run that was submitted from here."""
+    _submission_file(into, run_id).unlink(missing_ok=True)
+
+
 def waited_for(into: Path) -> list[str]:
     """The ids of the runs that were submitted from here and are not home yet, the oldest first."""
     files = sorted((into / ".submitted").glob("*.json"), key=lambda file: file.stat().st_mtime)

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -78,6 +79,15 @@ def inline(server: Path, client: Path, config: Mapping[str, ConfigValue]) -> Ite
         document = {"project": {"name": name_of(server, client), "version": "0.0.0"}, "tool": {"flwr": {"app": app}}}
         (folder / "pyproject.toml").write_text(tomli_w.dumps(document), encoding="utf-8")
         yield Source(folder, f"{server.resolve()} {client.resolve()}")
+
+
+def has_connections(app: Path) -> bool:
+    """Whether the app in this folder names connections of its own, as apps for an older Flower do."""
+    try:
+        document = tomllib.loads((app / "pyproject.toml").read_text(encoding="utf-8"))
+        return bool(document["tool"]["flwr"]["federations"])
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, TypeError):
+        return False
 
 
 def name_of(*files: Path) -> str:

@@ -11,7 +11,7 @@ from types import FrameType
 from flowerbed import release
 from flowerbed.federation import FederationFolder
 from flowerbed.runs import app as apps
-from flowerbed.runs import flwr
+from flowerbed.runs import flwr, results
 from flowerbed.runs.connection import Deployed
 from flowerbed.runs.drive import INTERRUPTED, NODE_TIMEOUT, RunResult, submit_and_follow
 from flowerbed.runs.events import Event, OnEvent, RunLeft
@@ -79,7 +79,10 @@ def simulate(
             on_event=_without_way_back(on_event),
             into=into,
         )
-    return replace(result, verdict=_ENDED) if result.folder is None else result
+    if result.folder is not None:
+        return result
+    results.forget(into, result.run_id)
+    return replace(result, verdict=_ENDED)
 
 
 def _without_way_back(on_event: OnEvent | None) -> OnEvent | None:
