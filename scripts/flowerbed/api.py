@@ -13,14 +13,17 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from flowerbed import control, runs, session, simulation, status
+from flowerbed import control, runs, simulation, status
 from flowerbed.federation import FederationFolder, find
 from flowerbed.runs.drive import NODE_TIMEOUT, RunResult
 from flowerbed.runs.events import OnEvent
 from flowerbed.runs.flwr import RunInfo
 from flowerbed.runs.settings import Override
-from flowerbed.session import Replies, Reply, Session
+
+if TYPE_CHECKING:
+    from flowerbed.session import Session
 
 
 @dataclass(frozen=True)
@@ -138,15 +141,17 @@ class Federation:
         client_code: str | Path,
         *,
         config: Override | Iterable[Override] = (),
-        patience: float = session.PATIENCE,
+        patience: float | None = None,
         on_event: OnEvent | None = None,
-    ) -> Session:
+    ) -> "Session":
         """Ship client code to the sites and open a session, in which the caller's own loop asks them.
 
         `client_code` is a Python file with a ClientApp `app`, or an app whose ClientApp is taken. The session is a
-        context manager; unlike all else here it stays connected until it is closed. Parameters and errors as for
-        `session.open_session`.
+        context manager; unlike all else here it stays connected until it is closed. `patience` is in seconds, ten
+        minutes if not given; parameters and errors are as for `session.open_session`.
         """
+        from flowerbed import session  # noqa: PLC0415 - Flower's records take half a second to import
+
         stack = ExitStack()
         try:
             way = stack.enter_context(control.open_way(self.folder))
@@ -156,7 +161,7 @@ class Federation:
                 client_code,
                 deployed=way.deployed,
                 config=config,
-                patience=patience,
+                patience=session.PATIENCE if patience is None else patience,
                 into=self.runs_folder,
                 on_event=on_event,
                 on_close=stack.close,
@@ -252,4 +257,4 @@ class Run:
             yield api
 
 
-__all__ = ["Federation", "Replies", "Reply", "Run", "RunResult", "Session"]
+__all__ = ["Federation", "Run", "RunResult"]

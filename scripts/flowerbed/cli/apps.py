@@ -6,7 +6,6 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from flowerbed import session as session_app
 from flowerbed.cli.shared import AsJson, print_result
 from flowerbed.runs import check, review
 
@@ -53,8 +52,10 @@ def app_review(
 def _read(reference: str, as_session: bool) -> review.Packed:
     if not as_session:
         return review.read(reference)
-    with session_app.packed(reference) as (app_of_session, _):
-        return review.unpack(check(app_of_session.folder).fab(), reference)
+    from flowerbed import session  # noqa: PLC0415 - Flower's records take half a second to import
+
+    with session.packed(reference) as (source, _):
+        return review.unpack(check(source.folder).fab(), reference)
 
 
 def _without_text(file: dict[str, Any]) -> dict[str, Any]:
