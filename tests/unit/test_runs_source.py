@@ -13,7 +13,7 @@ from flowerbed.errors import UsageError
 from flowerbed.runs.app import check
 from flowerbed.runs.flwr import environment, flwr_command
 from flowerbed.runs.settings import loose
-from flowerbed.runs.source import configured, inline, opened
+from flowerbed.runs.source import configured, has_connections, inline, opened
 
 APPS = Path(__file__).parents[1] / "apps"
 
@@ -169,3 +169,9 @@ def test_what_to_run_is_one_app_or_two_files(tmp_path: Path) -> None:
     for words in [(None, None, None), ("app", tmp_path, None), (None, tmp_path, None)]:
         with pytest.raises(UsageError, match="name what to run"), configured(*words):
             pass
+
+
+def test_connections_of_an_apps_own_are_seen(tmp_path: Path) -> None:
+    assert not has_connections(tmp_path) and not has_connections(APPS / "tiny")
+    (tmp_path / "pyproject.toml").write_text('[tool.flwr.federations]\ndefault = "local-simulation"\n')
+    assert has_connections(tmp_path)

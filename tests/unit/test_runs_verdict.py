@@ -97,3 +97,9 @@ def test_a_run_whose_files_did_not_come_home_is_not_complete() -> None:
     assert (verdict.status, verdict.exit_code) == ("incomplete", 1)
     assert "did not come home: cannot fetch /x: broken" in verdict.reason
     assert without_files(Verdict("failed", "x", 1), "y").status == "failed"
+
+
+def test_a_site_that_did_not_reply_is_named_where_the_coordinator_noted_it() -> None:
+    phase = Phase("train", sampled=3, results=2, failures=0, silent=["17"])
+    verdict = decide("finished:completed", "", [Round(1, train=phase)], name_of=lambda node: f"hospital-{node}")
+    assert verdict.reason == "round 1 train: 2 of 3 replies (hospital-17 did not reply in time)"

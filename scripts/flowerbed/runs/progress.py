@@ -137,7 +137,7 @@ class Progress:
         for table in metrics_table(event.rounds, event.sites):
             self._console.print(table)
         self._say_verdict(event.verdict)
-        self._say(Text(f"results: {event.folder}, in a browser: {event.folder / report.NAME}"))
+        self._say(Text(f"results: {event.folder} ({report.NAME} shows them)"))
 
     def _say_verdict(self, verdict: Verdict) -> None:
         colour = {COMPLETED: "green", RUNNING: "blue"}.get(verdict.status, "red")

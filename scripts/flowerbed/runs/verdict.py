@@ -90,7 +90,8 @@ def _why(phase: Phase, name_of: Callable[[str], str]) -> str:
     errors = sorted(phase.errors, key=lambda error: not error.refused)
     why = [error.told(name_of(error.node_id)) for error in errors]
     if phase.missing:
-        why.append(f"{phase.missing} did not reply in time")
+        silent = ", ".join(map(name_of, phase.silent)) if len(phase.silent) == phase.missing else str(phase.missing)
+        why.append(f"{silent} did not reply in time")
     return f" ({'; '.join(why)})" if why else ""
 
 
