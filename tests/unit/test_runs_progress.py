@@ -50,7 +50,10 @@ def test_without_a_terminal_every_phase_is_a_line() -> None:
         "round 2/2 train 2/2 loss 0.6667",
         "round 2/2 evaluate 2/2 accuracy 0.631 distance 0.8571",
     ]
-    assert lines[-2:] == ["completed: 2 rounds, all 8 replies", "results: runs/2026-02-03/04-05-06"]
+    assert lines[-2:] == [
+        "completed: 2 rounds, all 8 replies",
+        "results: runs/2026-02-03/04-05-06 (report.html shows them)",
+    ]
 
 
 def test_the_end_shows_the_metrics_of_each_round_and_of_each_site() -> None:
