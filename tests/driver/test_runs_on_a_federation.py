@@ -279,11 +279,11 @@ def test_a_run_that_waits_for_nodes_is_stopped_in_time_and_says_for_whom(
 
 def test_a_run_that_is_stopped_in_time_says_who_was_still_missing(run: Callable[..., RunResult]) -> None:
     result = run({"behaviour": "slow", "slow.seconds": 300.0}, timeout=30)
-    assert (result.verdict.status, result.exit_code) == ("stopped", 1)
+    assert (result.verdict.status, result.exit_code) == ("timed-out", 1)
     outcomes = {site: one["outcome"] for site, one in result.record["rounds"][0]["train"]["replies"].items()}
     assert outcomes == {"hospital-a": "result", "hospital-b": "missing"}
     text = report(result)
-    assert "Stopped. stopped after" in text and "1 train hospital-b no reply came" in text
+    assert "Timed out. stopped after" in text and "1 train hospital-b no reply came" in text
 
 
 def test_ctrl_c_leaves_the_run_going_and_stop_ends_it(

@@ -28,7 +28,7 @@ def test_a_run_in_which_a_site_fails_is_half_failed(standing: Standing) -> None:
     code, answer, report = run(standing, "-c", "behaviour=client-error")
     assert (code, answer["status"], answer["flower_status"]) == (1, "incomplete", "finished:completed")
     assert "hospital-b failed with ValueError: no column" in answer["reason"]
-    assert "hospital-b" in report and "incomplete" in report and "no column" in report
+    assert "hospital-b" in report and "Incomplete" in report and "no column" in report
 
 
 def test_a_run_whose_server_app_raises_has_failed(standing: Standing) -> None:
@@ -44,7 +44,7 @@ def test_a_run_that_takes_too_long_has_timed_out(standing: Standing) -> None:
     )
     assert (code, answer["status"], answer["flower_status"]) == (1, "timed-out", "finished:stopped")
     assert re.fullmatch(r"stopped after \d+ s", answer["reason"])
-    assert "timed out" in report.lower() or "timed-out" in report
+    assert "Timed out" in report
 
 
 def test_a_run_that_waits_for_a_site_that_is_not_there_names_it_and_gives_up(standing: Standing) -> None:
@@ -66,7 +66,7 @@ def test_a_run_that_somebody_stops_says_so_to_who_waits_for_it(standing: Standin
     done = standing.flowerbed("wait", started["run_id"], *words, "--json")
     code, answer, report = ended(standing, done)
     assert (code, answer["status"], answer["reason"]) == (1, "stopped", "somebody stopped it")
-    assert "stopped" in report
+    assert "Stopped" in report
 
 
 def test_two_runs_at_a_time_have_separate_results(standing: Standing, tmp_path: Path) -> None:

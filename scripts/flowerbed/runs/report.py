@@ -28,6 +28,7 @@ _VERDICTS = {
     "incomplete": ("Incomplete", "The run ended, but not every expected reply came."),
     "failed": ("Failed", "The app failed, or no site ever trained."),
     "stopped": ("Stopped", "The run was stopped before its end."),
+    "timed-out": ("Timed out", "The run was stopped when its time was over."),
 }
 
 Json = Mapping[str, Any]
