@@ -40,7 +40,7 @@ def test_a_run_whose_server_app_raises_has_failed(standing: Standing) -> None:
 
 def test_a_run_that_takes_too_long_has_timed_out(standing: Standing) -> None:
     code, answer, report = run(
-        standing, "--timeout", "40", "-c", "behaviour=slow", "-c", "slow.seconds=300", "-c", "min-nodes=3"
+        standing, "--timeout", "25", "-c", "behaviour=slow", "-c", "slow.seconds=60", "-c", "min-nodes=3"
     )
     assert (code, answer["status"], answer["flower_status"]) == (1, "timed-out", "finished:stopped")
     assert re.fullmatch(r"stopped after \d+ s", answer["reason"])
@@ -61,7 +61,7 @@ def test_a_run_that_waits_for_a_site_that_is_not_there_names_it_and_gives_up(sta
 
 def test_a_run_that_somebody_stops_says_so_to_who_waits_for_it(standing: Standing) -> None:
     words = ("--federation", standing.path)
-    started = standing.succeed("run", TINY, *words, "--detach", "-c", "behaviour=slow", "-c", "slow.seconds=300")
+    started = standing.succeed("run", TINY, *words, "--detach", "-c", "behaviour=slow", "-c", "slow.seconds=60")
     standing.succeed("stop", started["run_id"], *words)
     done = standing.flowerbed("wait", started["run_id"], *words, "--json")
     code, answer, report = ended(standing, done)

@@ -15,6 +15,8 @@ from flowerbed.errors import UsageError
 
 app = typer.Typer()
 
+_ID_WIDTH = 20
+
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.", autocompletion=complete_run)]
 
 
@@ -148,7 +150,8 @@ def _progress(as_json: bool, verbose: bool) -> Any:
 def runs_table(console: Console, found: list[runs.RunInfo]) -> None:
     """Print the runs for people."""
     table = Table(box=None, header_style="dim")
-    for column in ("run", "app", "status", "submitted", "seconds"):
+    table.add_column("run", no_wrap=True, min_width=_ID_WIDTH)  # it is to be copied
+    for column in ("app", "status", "submitted", "seconds"):
         table.add_column(column)
     for one in found:
         seconds = f"{(one.finished - one.submitted).total_seconds():.0f}" if one.finished and one.submitted else ""
