@@ -1,15 +1,15 @@
 """Commands for runs."""
 
-import contextlib
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from flowerbed import api, runs
+from flowerbed.cli.running import App, ClientCode, Config, Profile, ServerCode, Timeout, Verbose, progress_display
 from flowerbed.cli.shared import AsJson, Name, Option, complete_run, print_result
 from flowerbed.errors import UsageError
 
@@ -22,23 +22,18 @@ RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.", autoc
 
 @app.command()
 def run(
-    application: Annotated[
-        str | None, typer.Argument(metavar="[APP]", help="A folder, git+URL@REF#subdirectory=PATH, or a .fab file.")
-    ] = None,
+    application: App = None,
     federation: Option = "lab",
-    config: Annotated[
-        list[str] | None,
-        typer.Option("-c", "--config", metavar="KEY=VALUE|FILE.toml", help="Override run config; the last one counts."),
-    ] = None,
-    profile: Annotated[str | None, typer.Option(help="Overrides that the app names, which come before -c.")] = None,
-    server_code: Annotated[Path | None, typer.Option(help="A Python file with a ServerApp `app`.")] = None,
-    client_code: Annotated[Path | None, typer.Option(help="A Python file with a ClientApp `app`.")] = None,
+    config: Config = None,
+    profile: Profile = None,
+    server_code: ServerCode = None,
+    client_code: ClientCode = None,
     detach: Annotated[bool, typer.Option("--detach", help="Return as soon as the run is submitted.")] = False,
-    timeout: Annotated[float | None, typer.Option(help="Stop the run after so many seconds.", min=0)] = None,
+    timeout: Timeout = None,
     node_timeout: Annotated[
         float, typer.Option(help="Stop the run when it has waited so many seconds for nodes; 0: never.", min=0)
     ] = runs.NODE_TIMEOUT,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the ServerApp's log as well.")] = False,
+    verbose: Verbose = False,
     as_json: AsJson = False,
 ) -> None:
     """Run an app: submit, follow, bring the results to runs/<date>/<time>/.
@@ -49,7 +44,7 @@ def run(
         raise UsageError("--timeout needs somebody who watches: leave --detach out, or `flowerbed stop` the run")
     known = api.Federation(federation)
     code = {"server_code": server_code, "client_code": client_code}
-    with _progress(as_json, verbose) as progress:
+    with progress_display(as_json, verbose) as progress:
         if detach:
             started = known.submit(application, **code, config=config or [], profile=profile, on_event=progress)
             print_result(as_json, {"run_id": started.run_id, "status": runs.RUNNING}, lambda console: None)
@@ -77,7 +72,7 @@ def wait(
     ] = None,
     federation: Option = "lab",
     timeout: Annotated[float | None, typer.Option(help="Leave a run after so many seconds.", min=0)] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the ServerApp's log as well.")] = False,
+    verbose: Verbose = False,
     as_json: AsJson = False,
 ) -> None:
     """Wait until runs have ended, and bring their results home.
@@ -88,7 +83,7 @@ def wait(
     waited = [known.get(run_id) for run_id in run_ids] if run_ids else known.unfinished()
     results = []
     for one in waited:
-        with _progress(as_json, verbose) as progress:
+        with progress_display(as_json, verbose) as progress:
             results.append(one.wait(timeout, progress))
     documents = [result.to_json() for result in results]
     print_result(as_json, documents[0] if len(run_ids or []) == 1 else {"runs": documents}, lambda console: None)
@@ -138,13 +133,6 @@ def stop(run_id: RunId, federation: Option = "lab", as_json: AsJson = False) -> 
     """Stop a run."""
     api.Federation(federation).get(run_id).stop()
     print_result(as_json, {"stopped": run_id}, lambda console: console.print(f"run {run_id} is stopped"))
-
-
-def _progress(as_json: bool, verbose: bool) -> Any:
-    """The progress display; nothing at all where the caller wants one JSON document."""
-    if as_json:
-        return contextlib.nullcontext()
-    return runs.Progress(Console(stderr=True, highlight=False), verbose=verbose)
 
 
 def runs_table(console: Console, found: list[runs.RunInfo]) -> None:
