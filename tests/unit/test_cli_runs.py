@@ -54,3 +54,11 @@ def test_colours_stay_away_where_no_color_is_set(
     with Progress(Console(file=output, force_terminal=True, color_system="standard")) as progress:
         progress(AppError("it broke"))
     assert ("\x1b[31m" in output.getvalue()) is coloured
+
+
+@pytest.mark.parametrize(("command", "said"), [("run", "A folder, git+URL@REF"), ("stop", "The run's id.")])
+def test_help_says_what_an_argument_is(command: str, said: str) -> None:
+    program = Path(sys.executable).with_name("flowerbed")
+    wide = {**os.environ, "COLUMNS": "160"}
+    done = subprocess.run([program, command, "--help"], env=wide, capture_output=True, text=True, check=True)
+    assert said in done.stdout
