@@ -35,16 +35,19 @@ def test_pattern_1_sites_are_simulated_locally_from_python(federation: Federatio
 
 
 def test_pattern_2_the_server_logic_is_an_ordinary_loop_with_remote_sites(session: Session) -> None:
-    weights, scale = np.zeros(31), [np.zeros(30), np.full(30, 100.0)]
+    sums = [reply["sums"].to_numpy_ndarrays() for reply in session.broadcast_and_wait("query.sums").all().values()]
+    patients, total, squares = (sum(parts) for parts in zip(*sums, strict=True))
+    mean = total / patients
+    weights, scale = np.zeros(31), [mean, np.sqrt(squares / patients - mean**2)]
     accuracy = []
-    for _ in range(3):
+    for _ in range(2):
         model = {"model": [weights, *scale], "settings": {"steps": 20, "rate": 0.5}}
         trained = session.broadcast_and_wait("train", model).all().values()
         weights = np.mean([site["model"].to_numpy_ndarrays()[0] for site in trained], axis=0)
         tested = session.broadcast_and_wait("evaluate", {"model": [weights, *scale]}).all().values()
         right, of_all = (sum(site["numbers"][name] for site in tested) for name in ("right", "patients"))
         accuracy.append(right / of_all)
-    assert accuracy[-1] > 0.8
+    assert accuracy[-1] > 0.9
 
 
 def test_pattern_3_a_broadcast_waits_for_each_sites_reply(session: Session) -> None:
@@ -64,10 +67,10 @@ def test_pattern_4_a_job_is_submitted_from_the_command_line(standing: Standing, 
 
 def test_what_the_command_line_does_the_python_api_does(federation: Federation, tmp_path: Path) -> None:
     submitted = federation.submit(EXAMPLE, config=ROUND)
-    assert [run.run_id for run in federation.unfinished()] == [submitted.run_id]
+    assert submitted.run_id in {run.run_id for run in federation.unfinished()}
     assert submitted.wait(timeout=0).verdict.status == "running"
     result = submitted.wait()
     result.raise_for_status()
     assert any("[ROUND 1/1]" in line for line in submitted.log())
-    assert federation.unfinished() == []
+    assert submitted.run_id not in {run.run_id for run in federation.unfinished()}
     assert federation.status().healthy
