@@ -71,15 +71,6 @@ def test_the_report_shows_every_hospital_and_round(folder: Path) -> None:
                 assert f"round {number} {phase}, {site}: replied after" in text
 
 
-def test_a_file_of_hundreds_of_megabytes_comes_home_whole(standing: Standing) -> None:
-    options = ("-c", "num-server-rounds=0", "-c", "megabytes=300")
-    run = standing.succeed("run", str(APPS / "tiny"), "--federation", standing.path, *options)
-    files = standing.work / run["folder"] / "files"
-    assert (files / "large.bin").stat().st_size == 300_000_000
-    with (files / "large.bin").open("rb") as stream:
-        assert hashlib.file_digest(stream, "sha256").hexdigest() == (files / "large.sha256").read_text()
-
-
 def test_log_metrics_and_the_serverapps_files_come_home(standing: Standing, run: dict[str, Any], folder: Path) -> None:
     assert "ROUND 3/3" in (folder / "log.txt").read_text()
     assert json.loads((folder / "run.json").read_text())["run_id"] == run["run_id"]
@@ -100,6 +91,15 @@ def test_plain_flwr_works_against_the_federation(standing: Standing, run: dict[s
     done = standing.flwr("list", "--run-id", run["run_id"], "--format", "json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["runs"][0]["status"] == "finished:completed"
+
+
+def test_a_file_of_hundreds_of_megabytes_comes_home_whole(standing: Standing) -> None:
+    options = ("-c", "num-server-rounds=0", "-c", "megabytes=300")
+    run = standing.succeed("run", str(APPS / "tiny"), "--federation", standing.path, *options)
+    files = standing.work / run["folder"] / "files"
+    assert (files / "large.bin").stat().st_size == 300_000_000
+    with (files / "large.bin").open("rb") as stream:
+        assert hashlib.file_digest(stream, "sha256").hexdigest() == (files / "large.sha256").read_text()
 
 
 def test_plain_flwr_run_streams_the_log_of_the_deployed_hospitals(standing: Standing) -> None:

@@ -28,5 +28,5 @@ def main(grid: Grid, context: Context) -> None:
     targets = [*str(context.run_config["targets"]).split(), *str(context.run_config["coordinator-targets"]).split()]
     answers["coordinator"] = {**attempts.everywhere(targets), **attempts.last()}
     folder = Path(os.environ["FLOWERBED_RESULTS"]) / str(context.run_id)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "attempts.json").write_text(json.dumps(answers))
