@@ -48,6 +48,7 @@ class Status:
 
     federation: str
     gateway: str
+    """The endpoint that SuperNodes connect to, as address:port; empty where there is no gateway."""
     release: str
     hosts: list[HostStatus]
     runs: list[runs.RunInfo]
@@ -85,7 +86,7 @@ def look(federation: FederationFolder) -> Status:
         statuses.append(HostStatus(name=name, role="site", address="", node=node, by_kit=True))
     return Status(
         federation=federation.name,
-        gateway=str(found[0].get("gateway", "")),
+        gateway=f"{hosts.coordinator.address}:{port}" if (port := found[0].get("gateway")) else "",
         release=way.deployed.release or "",
         hosts=statuses,
         runs=latest,
@@ -144,6 +145,6 @@ port = re.search(r"listen (\d+)", conf.read_text()) if conf.exists() else None
 print(json.dumps({
     "units": units,
     "certificate_days": min(days) if days else None,
-    "gateway": f"port {port.group(1)}" if port else "",
+    "gateway": port.group(1) if port else "",
 }))
 """

@@ -128,6 +128,7 @@ superlink_authentication: false
 gateway_insecure: true
 gateway_test_federation: true
 supernode_insecure: true
+supernode_authentication: false
 supernode_test_federation: true
 supernode_isolation: subprocess
 supernode_environment: {WARD: icu}
