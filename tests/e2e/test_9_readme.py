@@ -13,8 +13,8 @@ from flowerbed.paths import REPOSITORY
 from tests.e2e.conftest import Standing
 
 ELSEWHERE = ("./scripts/demo", "./scripts/test", "source .venv/bin/activate")
-# What is said of existing machines is done by tests/existing, and how a hospital joins, which no bash block says, by
-# tests/joining.
+# What is said of existing machines is done by tests/existing. No bash block says how a hospital joins, which is done by
+# tests/joining, how an app is simulated, by tests/simulation, and how one is run in every way, by tests/seeds.
 EXISTING = "my-federation"
 
 
