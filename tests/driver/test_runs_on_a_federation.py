@@ -274,7 +274,7 @@ def test_a_run_that_waits_for_nodes_is_stopped_in_time_and_says_for_whom(
     assert (result.verdict.status, result.exit_code) == ("timed-out", 1)
     assert result.verdict.reason.endswith("of waiting for nodes, 2 of 3 online: hospital-c not online")
     assert standing.control.run(result.run_id).status == "finished:stopped"
-    assert f"Stopped. {result.verdict.reason}" in report(result)
+    assert f"Timed out. {result.verdict.reason}" in report(result)
 
 
 def test_a_run_that_is_stopped_in_time_says_who_was_still_missing(run: Callable[..., RunResult]) -> None:

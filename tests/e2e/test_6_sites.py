@@ -95,5 +95,5 @@ def test_an_interrupted_run_goes_on_and_comes_home_with_logs(standing: Standing)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130, first + said
     run_id = first.split()[1].rstrip(":")
-    home = standing.succeed("logs", run_id, "--federation", standing.path)
+    home = standing.succeed("wait", run_id, "--federation", standing.path)
     assert home["status"] == "completed"
