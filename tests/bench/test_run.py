@@ -23,10 +23,10 @@ from flowerbed.runs.connection import Connection, Deployed
 from tests.e2e.conftest import EXAMPLE, SITES, Standing, make, prepare_data, up
 
 RESULTS = Path(__file__).parent / "run.md"
-ROUNDS = 4
-TURNS = 3
+ROUNDS = 3
+TURNS = 2
 _PORT = 443  # the one port that the coordinator's firewall lets in
-_COORDINATORS = ["flower-superexec-serverapp", "flower-superlink", "nginx"]
+_COORDINATORS = ["flower-superexec-serverapp", "flower-superlink", "flower-gateway"]
 _SITES = ["flower-superexec-clientapp", "flower-supernode"]
 # When the SuperLink took the run, and when it knew its end; `flwr list` gives whole seconds.
 _TIMES = """
