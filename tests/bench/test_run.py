@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from flowerbed import control, ssh
+from flowerbed.errors import WorkFailed
 from flowerbed.runs import flwr, submit_and_follow
 from flowerbed.runs.connection import Connection, Deployed
 from tests.e2e.conftest import EXAMPLE, SITES, Standing, make, prepare_data, up
@@ -124,8 +125,9 @@ class Bare:
         shell = control.coordinator(self.standing.federation)
         with flwr.control(Connection(self.address, None, insecure=True)) as api:
             deadline = time.monotonic() + 60
-            while sum(node.status == "online" for node in api.nodes()) < len(SITES):
+            while online(api) < len(SITES):
                 assert time.monotonic() < deadline, "the bare SuperNodes did not come online"
+                time.sleep(1)
         result = submit_and_follow(
             Connection(self.address, None, insecure=True),
             shell,
@@ -138,12 +140,21 @@ class Bare:
         return dict(result.record)
 
 
+def online(api: flwr.Control) -> int:
+    """How many nodes are online; none while the SuperLink is starting."""
+    try:
+        return sum(node.status == "online" for node in api.nodes())
+    except WorkFailed:
+        return 0
+
+
 @contextmanager
 def bare_flower(standing: Standing) -> Iterator[Bare]:
     """Stop Flowerbed's services and start Flower's own commands in their place; afterwards the other way round."""
     coordinator = standing.host("coordinator")
     sites = [standing.host(name) for name in SITES]
-    for host, units in [(coordinator, _COORDINATORS), *((site, _SITES) for site in sites)]:
+    # The sites first, so that they can say goodbye; afterwards the coordinator first, so that they find it.
+    for host, units in [*((site, _SITES) for site in sites), (coordinator, _COORDINATORS)]:
         host.check_output(f"systemctl stop {' '.join(units)}")
     try:
         start(
@@ -157,7 +168,7 @@ def bare_flower(standing: Standing) -> Iterator[Bare]:
         with ssh.forward(shell, _PORT) as port:
             yield Bare(standing, f"127.0.0.1:{port}")
     finally:
-        for host, units in [*((site, _SITES) for site in sites), (coordinator, _COORDINATORS)]:
+        for host, units in [(coordinator, _COORDINATORS), *((site, _SITES) for site in sites)]:
             host.run("systemctl stop bare-flower")
             host.check_output(f"systemctl start {' '.join(reversed(units))}")
         standing.succeed("up", standing.path)
