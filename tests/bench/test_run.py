@@ -125,8 +125,8 @@ class Bare:
         shell = control.coordinator(self.standing.federation)
         with flwr.control(Connection(self.address, None, insecure=True)) as api:
             deadline = time.monotonic() + 60
-            while online(api) < len(SITES):
-                assert time.monotonic() < deadline, "the bare SuperNodes did not come online"
+            while not answers(api):
+                assert time.monotonic() < deadline, "the bare SuperLink does not answer"
                 time.sleep(1)
         result = submit_and_follow(
             Connection(self.address, None, insecure=True),
@@ -140,12 +140,13 @@ class Bare:
         return dict(result.record)
 
 
-def online(api: flwr.Control) -> int:
-    """How many nodes are online; none while the SuperLink is starting."""
+def answers(api: flwr.Control) -> bool:
+    """Whether the SuperLink has started."""
     try:
-        return sum(node.status == "online" for node in api.nodes())
+        api.runs()
     except WorkFailed:
-        return 0
+        return False
+    return True
 
 
 @contextmanager
@@ -162,7 +163,7 @@ def bare_flower(standing: Standing) -> Iterator[Bare]:
             f"flower-superlink --insecure --host 0.0.0.0 --port {_PORT} --disable-runtime-dependency-installation",
         )
         for site in sites:
-            path = 'data-path=\\"/srv/hospital\\"'
+            path = 'data-path="/srv/hospital"'
             start(site, f"flower-supernode --insecure --superlink {standing.gateway}:{_PORT} --node-config '{path}'")
         shell = control.coordinator(standing.federation)
         with ssh.forward(shell, _PORT) as port:
