@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ def open_way(federation: FederationFolder) -> Iterator[Way]:
     shell = coordinator(federation)
     with flwr.warm() as (home, process):  # it imports while SSH connects
         facts = _facts(shell)
+        shell = replace(shell, shared=home / "ssh")
         trusted = _trusted(federation, facts)
         with ssh.forward(shell, int(facts["port"])) as port:
             if trusted is not None:

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -30,6 +30,8 @@ class Shell:
     federation: FederationFolder
     host: Host
     timeout: float = 10.0
+    shared: Path | None = None
+    """The socket of a connection that `forward` keeps open: commands go through it while it is there."""
 
     def options(self) -> list[str]:
         """ssh's options: no questions, no unknown host."""
@@ -41,7 +43,14 @@ class Shell:
     def command(self, words: Sequence[str]) -> list[str]:
         """The ssh command line that runs `words` on the host as root."""
         become = [] if self.host.user == "root" else ["sudo", "-n", "--"]
-        return ["ssh", *self.options(), f"{self.host.user}@{self.host.address}", shlex.join([*become, *words])]
+        through = [] if self.shared is None else ["-o", "ControlMaster=no", "-o", f"ControlPath={self.shared}"]
+        return [
+            "ssh",
+            *self.options(),
+            *through,
+            f"{self.host.user}@{self.host.address}",
+            shlex.join([*become, *words]),
+        ]
 
     def run(self, command: list[str]) -> str:
         """Run a command on the host and return what it printed.
@@ -67,7 +76,7 @@ class Shell:
         """
         try:
             return subprocess.Popen(
-                self.command(command),
+                replace(self, shared=None).command(command),  # it outlives a line that drops
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -105,13 +114,16 @@ class Shell:
 def forward(shell: Shell, port: int, patience: float = 15.0) -> Iterator[int]:
     """Forward a free local port to a port of the host's loopback while the context lasts.
 
-    A line that drops is opened again on the same local port, so who talks through it can retry. Yields the local
-    port. Raises WorkFailed when the host does not answer within `patience` seconds at first.
+    A line that drops is opened again on the same local port, so who talks through it can retry. Where the shell names
+    a socket to share, the line offers it to the shell's commands. Yields the local port. Raises WorkFailed when the
+    host does not answer within `patience` seconds at first.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         local = int(probe.getsockname()[1])
     command = ["ssh", *shell.options(), "-o", "ExitOnForwardFailure=yes"]
+    if shell.shared is not None:
+        command += ["-o", "ControlMaster=yes", "-o", f"ControlPath={shell.shared}"]
     command += ["-L", f"127.0.0.1:{local}:127.0.0.1:{port}", f"{shell.host.user}@{shell.host.address}", "cat"]
     line = _Line(command)
     try:
