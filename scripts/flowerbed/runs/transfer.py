@@ -38,7 +38,7 @@ def receive(command: Sequence[str], path: str, into: Path) -> None:
         tempfile.TemporaryFile() as said,  # a pipe that nobody reads would stop who writes much into it
         subprocess.Popen(list(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said) as process,
     ):
-        assert process.stdout is not None  # noqa: S101
+        assert process.stdout is not None  # noqa: S101 - it was opened with a pipe
         try:
             sums = unpack(process.stdout, into)
         except (tarfile.TarError, ValueError, OSError) as error:
