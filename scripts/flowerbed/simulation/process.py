@@ -119,7 +119,7 @@ def _set_node_configs(configs: list[dict[str, Any]], work: str) -> None:
     if not hasattr(simulated, "build"):
         _refuse(simulated.__module__, "RayBackend.build")
 
-    class Sites(simulated):  # type: ignore[misc] - the class is Flower's, found at run time
+    class Sites(simulated):  # type: ignore[misc]  # the class is Flower's, found at run time
         """Runs each SuperNode's messages with its site's node config."""
 
         def build(self, app_fn: Callable[[], Any]) -> None:
