@@ -4,6 +4,7 @@ import importlib.metadata
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -235,6 +236,7 @@ class _Watch:
     _log: list[str] = field(default_factory=list)
     _run: RunInfo | None = None
     _waiting_since: float | None = None
+    _notes: replies.Recording | None = None
 
     def to_the_end(self, *, live: bool) -> RunResult:
         timed_out = None
@@ -270,13 +272,19 @@ class _Watch:
                         yield line
                 failure = stream.failure
             # A server that is shut down closes its streams in order, too: only the run's status tells the end.
-            run = self._reach()
+            with ThreadPoolExecutor(1) as pool:  # both at a time: each is a round trip to a coordinator far away
+                notes = pool.submit(self._fetch_notes)
+                run = self._reach()
             if run.is_finished:
                 self._run = run
+                self._notes = notes.result() if failure is None else None  # the run may have ended only since
             else:
                 self._tell(Reconnecting(failure or "the SuperLink closed the log"))
                 if seen == before:
                     time.sleep(_RETRY)
+
+    def _fetch_notes(self) -> replies.Recording:
+        return replies.fetch(self._remote, self._deployed, self._run_id)
 
     def _deadline(self) -> float | None:
         if self._follower.waiting is None:
@@ -341,7 +349,7 @@ class _Watch:
         return replace(verdict, reason=f"{verdict.reason}; offline now: {', '.join(missing)}") if missing else verdict
 
     def _bring_home(self, run: RunInfo, timed_out: str | None) -> RunResult:
-        recording = replies.fetch(self._remote, self._deployed, self._run_id)
+        recording = self._notes or self._fetch_notes()
         rounds = tuple(replies.merge(self._follower.rounds, recording))
         folder = results.find(self._into, self._run_id)  # somebody else may have followed it, too
         if folder is None:
