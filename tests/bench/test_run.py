@@ -52,6 +52,7 @@ def figures() -> Iterator[dict[str, list[float]]]:
     """What was measured; written down when all is."""
     found: dict[str, list[float]] = {}
     yield found
+    print({name: _spread(values) for name, values in found.items()})
     if len(found) < 3:
         return
     lines = [f"| {name} | {_spread(values)} |" for name, values in found.items()]

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from flowerbed import audit, dossier, joining, kit, machines, revocation, rotation, sites
+from flowerbed import audit, joining, kit, machines, revocation, rotation, sites
 from flowerbed.cli.shared import AsJson, Name, Option, SiteName, escape, print_result
 from flowerbed.console import Steps
 from flowerbed.errors import WorkFailed
@@ -184,6 +184,8 @@ def dossier_(
 
     No host is touched: the facts are what the roles would do with this federation's configuration.
     """
+    from flowerbed import dossier  # noqa: PLC0415 - its libraries take a tenth of a second, and no other command needs them
+
     made = dossier.collect(find(federation), site)
     page = out or Path("-".join(["dossier", made.federation, *([site] if site else [])]) + ".html")
     materials = sbom or page.with_suffix(".cdx.json")
