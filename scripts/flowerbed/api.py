@@ -9,18 +9,20 @@
 Errors are those of `flowerbed.errors`; each has one line that says what to do.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowerbed import control, runs, simulation, status
+from flowerbed.errors import UsageError
 from flowerbed.federation import FederationFolder, find
 from flowerbed.runs.drive import NODE_TIMEOUT, RunResult
 from flowerbed.runs.events import OnEvent
 from flowerbed.runs.flwr import RunInfo
 from flowerbed.runs.settings import Override
+from flowerbed.runs.source import Source
 
 if TYPE_CHECKING:
     from flowerbed.session import Session
@@ -53,6 +55,7 @@ class Federation:
         profile: str | None = None,
         timeout: float | None = None,
         node_timeout: float | None = NODE_TIMEOUT,
+        retries: int = 0,
         on_event: OnEvent | None = None,
     ) -> RunResult:
         """Run an app to its end and bring its results home.
@@ -61,15 +64,48 @@ class Federation:
         are two Python files, each with an `app` in it. `config` overrides the app's run config: values by key, the
         path of a TOML file, `key=value`, or several of these, of which the last counts; `profile` names a set of
         overrides in the app's pyproject.toml, which comes before them. After `timeout` seconds the run is stopped,
-        and so it is when it has waited `node_timeout` seconds for nodes (None: never). `on_event` is called with
+        and so it is when it has waited `node_timeout` seconds for nodes (None: never). A run that Flower loses, as when
+        the coordinator restarts, is submitted again as by `retry`, `retries` times at most. `on_event` is called with
         each event of the run. Ctrl-C leaves the run going.
 
         Raises UsageError for an app or a config that is wrong, before anything is sent, and WorkFailed when the
         federation cannot be reached; how the run ended is in the result.
         """
-        return self._start(
-            app, server_code, client_code, config, profile, on_event, timeout=timeout, node_timeout=node_timeout
-        )
+        with runs.source.configured(app, server_code, client_code, config, profile) as (opened, overrides):
+            result = self._start(opened, overrides, on_event, timeout=timeout, node_timeout=node_timeout)
+        while result.verdict.lost and retries > 0:
+            retries -= 1
+            result = self.retry(result.run_id, timeout=timeout, node_timeout=node_timeout, on_event=on_event)
+        return result
+
+    def retry(
+        self,
+        run_id: str,
+        *,
+        timeout: float | None = None,
+        node_timeout: float | None = NODE_TIMEOUT,
+        detach: bool = False,
+        on_event: OnEvent | None = None,
+    ) -> RunResult:
+        """Run the app of a run that has ended once more, with the same configuration.
+
+        It goes on from that run's last checkpoint where the app keeps some and says how to (`App.resume`). `detach`
+        returns as soon as the SuperLink has the run; all else is as for `run`.
+
+        Raises UsageError for a run that goes on or completed, that was submitted from elsewhere, or whose app has
+        changed since, and WorkFailed when the federation cannot be reached.
+        """
+        folder = runs.results.find(self.runs_folder, run_id) or self._bring_home(run_id)
+        with runs.retry.opened(folder) as (opened, overrides):
+            return self._start(
+                opened,
+                overrides,
+                on_event,
+                timeout=timeout,
+                node_timeout=node_timeout,
+                detach=detach,
+                retry_of=run_id,
+            )
 
     def simulate(
         self,
@@ -120,7 +156,8 @@ class Federation:
         on_event: OnEvent | None = None,
     ) -> "Run":
         """Start a run and leave it to itself; parameters and errors as for `run`."""
-        started = self._start(app, server_code, client_code, config, profile, on_event, detach=True)
+        with runs.source.configured(app, server_code, client_code, config, profile) as (opened, overrides):
+            started = self._start(opened, overrides, on_event, detach=True)
         return self.get(started.run_id)
 
     def get(self, run_id: str) -> "Run":
@@ -176,22 +213,16 @@ class Federation:
 
     def _start(
         self,
-        app: str | Path | None,
-        server_code: Path | None,
-        client_code: Path | None,
-        config: Override | Iterable[Override],
-        profile: str | None,
+        opened: Source,
+        overrides: Mapping[str, object],
         on_event: OnEvent | None,
         *,
         timeout: float | None = None,
         node_timeout: float | None = NODE_TIMEOUT,
         detach: bool = False,
+        retry_of: str | None = None,
     ) -> RunResult:
-        with ExitStack() as stack:
-            opened, overrides = stack.enter_context(
-                runs.source.configured(app, server_code, client_code, config, profile)
-            )
-            way = stack.enter_context(control.open_way(self.folder))
+        with control.open_way(self.folder) as way:
             return runs.submit_and_follow(
                 way.connection,
                 way.shell,
@@ -203,9 +234,22 @@ class Federation:
                 node_timeout=node_timeout,
                 detach=detach,
                 origin=opened.origin,
+                retry_of=retry_of,
                 on_event=on_event,
                 into=self.runs_folder,
             )
+
+    def _bring_home(self, run_id: str) -> Path:
+        """The folder of a run that has ended and was followed by nobody."""
+        run = self.get(run_id)
+        if not (info := run.info()).is_finished:
+            where = f"{run_id} --federation {self.folder.name}"
+            raise UsageError(
+                f"run {run_id} is {info.status}: `flowerbed wait {where}` follows it, `flowerbed stop {where}` stops it"
+            )
+        folder = run.wait().folder
+        assert folder is not None  # noqa: S101 - it has ended
+        return folder
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -48,7 +49,9 @@ def play(
     Raises WorkFailed with one line that names the first host that failed, and UsageError where Ansible
     cannot read the inventory.
     """
-    command = [str(Path(sys.executable).with_name("ansible-playbook"))]
+    # Killed with us: a playbook that goes on alone would meet the next call's.
+    command = ["setpriv", "--pdeathsig", "TERM", "--"] if shutil.which("setpriv") else []
+    command += [str(Path(sys.executable).with_name("ansible-playbook"))]
     command += ["--inventory", str(federation.hosts_file), str(ANSIBLE / "playbooks" / playbook)]
     command += ["--inventory", str(also)] if also else []
     command += ["--check", "--diff"] if check else []

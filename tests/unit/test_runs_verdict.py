@@ -52,7 +52,8 @@ def test_a_failed_server_app_tells_its_own_reason() -> None:
 
 
 def test_a_failure_that_the_log_does_not_explain_is_told_in_the_superlinks_words() -> None:
-    assert decide("finished:failed", "Task failed.", []) == Verdict("failed", "Task failed.", 1)
+    why = "lost, its ServerApp is gone: Task failed."
+    assert decide("finished:failed", "Task failed.", []) == Verdict("failed", why, 1, lost=True)
 
 
 def test_a_run_that_somebody_stopped_is_no_success() -> None:

@@ -1,5 +1,6 @@
 """Commands for a federation as a whole: its machines and hosts, its release and its files."""
 
+import contextlib
 import dataclasses
 from typing import Annotated
 
@@ -8,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flowerbed import check as inventory_checks
-from flowerbed import control, deploy, doctor, machines, release, status
+from flowerbed import control, deploy, doctor, machines, release, status, turn
 from flowerbed.cli.runs import runs_table
 from flowerbed.cli.shared import AsJson, Name, print_result
 from flowerbed.console import Steps
@@ -35,7 +36,8 @@ def up(
 ) -> None:
     """Bring a federation up: machines, hosts, registration. A second call changes nothing."""
     _refuse_without_root(find(federation))
-    done = deploy.up(find(federation), Steps(), check=check, boot_seconds=boot_seconds)
+    with contextlib.nullcontext() if check else turn.taken(find(federation), "up"):
+        done = deploy.up(find(federation), Steps(), check=check, boot_seconds=boot_seconds)
     if check:
         said = f"{done.machines_changed} machines and {sum(done.hosts_changed.values())} tasks would change"
     elif not done.complete:
@@ -49,7 +51,8 @@ def up(
 def down(federation: Name = "lab", as_json: AsJson = False) -> None:
     """Take away everything that `up` made, and nothing else."""
     _refuse_without_root(find(federation))
-    count = deploy.down(find(federation), Steps())
+    with turn.taken(find(federation), "down"):
+        count = deploy.down(find(federation), Steps())
     print_result(as_json, {"federation": find(federation).name, "machines": count}, lambda console: None)
 
 

@@ -33,6 +33,13 @@ def run(
     node_timeout: Annotated[
         float, typer.Option(help="Stop the run when it has waited so many seconds for nodes; 0: never.", min=0)
     ] = runs.NODE_TIMEOUT,
+    retry: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="Do this run again: its app, its configuration, from its last checkpoint."),
+    ] = None,
+    retries: Annotated[
+        int, typer.Option(help="Submit a run that Flower loses again, so many times at most.", min=0)
+    ] = 0,
     verbose: Verbose = False,
     as_json: AsJson = False,
 ) -> None:
@@ -40,11 +47,20 @@ def run(
 
     Exit code 0 only if the run completed and no expected reply was missing or an error.
     """
-    if detach and timeout is not None:
-        raise UsageError("--timeout needs somebody who watches: leave --detach out, or `flowerbed stop` the run")
+    if detach and (timeout is not None or retries):
+        option = "--timeout" if timeout is not None else "--retries"
+        raise UsageError(f"{option} needs somebody who watches: leave --detach out, or `flowerbed stop` the run")
+    if retry is not None and (application or config or profile or server_code or client_code or retries):
+        raise UsageError("--retry takes the app and its configuration from the run: name nothing else to run")
     known = api.Federation(federation)
     code = {"server_code": server_code, "client_code": client_code}
     with progress_display(as_json, verbose) as progress:
+        if retry is not None:
+            result = known.retry(
+                retry, timeout=timeout, node_timeout=node_timeout or None, detach=detach, on_event=progress
+            )
+            print_result(as_json, result.to_json(), lambda console: None)
+            raise typer.Exit(result.exit_code)
         if detach:
             started = known.submit(application, **code, config=config or [], profile=profile, on_event=progress)
             print_result(as_json, {"run_id": started.run_id, "status": runs.RUNNING}, lambda console: None)
@@ -56,6 +72,7 @@ def run(
             profile=profile,
             timeout=timeout,
             node_timeout=node_timeout or None,
+            retries=retries,
             on_event=progress,
         )
     print_result(as_json, result.to_json(), lambda console: None)

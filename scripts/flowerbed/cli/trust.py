@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from flowerbed import audit, joining, kit, machines, revocation, rotation, sites
+from flowerbed import audit, joining, kit, machines, revocation, rotation, sites, turn
 from flowerbed.cli.shared import AsJson, Name, Option, SiteName, escape, print_result
 from flowerbed.console import Steps
 from flowerbed.errors import WorkFailed
@@ -58,7 +58,7 @@ def site_approve(
 ) -> None:
     """Let a hospital in that joined by kit: check its request, register its key, see it online."""
     steps = Steps()
-    with steps.step("approve") as step:
+    with turn.taken(find(federation), "site approve"), steps.step("approve") as step:
         site = joining.approve(find(federation), request, fingerprint, replace=replace, progress=step.now)
         step.result = f"{site.name} is let in"
     if wait:
@@ -87,13 +87,17 @@ def site_list(federation: Name = "lab", as_json: AsJson = False) -> None:
 @site_app.command("block")
 def site_block(name: SiteName, federation: Option = "lab", as_json: AsJson = False) -> None:
     """Refuse a site at the gateway, at once; the others go on, and `flowerbed site unblock` lets it in again."""
-    _print_blocked(sites.block(find(federation), name), f"{name} is blocked", as_json)
+    with turn.taken(find(federation), "site block"):
+        names = sites.block(find(federation), name)
+    _print_blocked(names, f"{name} is blocked", as_json)
 
 
 @site_app.command("unblock")
 def site_unblock(name: SiteName, federation: Option = "lab", as_json: AsJson = False) -> None:
     """Let a site in again that was blocked."""
-    _print_blocked(sites.unblock(find(federation), name), f"{name} is let in again", as_json)
+    with turn.taken(find(federation), "site unblock"):
+        names = sites.unblock(find(federation), name)
+    _print_blocked(names, f"{name} is let in again", as_json)
 
 
 @site_app.command("revoke")
@@ -104,7 +108,8 @@ def site_revoke(
     as_json: AsJson = False,
 ) -> None:
     """Turn a site away at once; the keys that it ever had are let in by nobody again."""
-    revoked = revocation.revoke(find(federation), site, reason, Steps())
+    with turn.taken(find(federation), "site revoke"):
+        revoked = revocation.revoke(find(federation), site, reason, Steps())
     print_result(as_json, {"revoked": [dataclasses.asdict(one) for one in revoked]}, lambda console: None)
 
 
@@ -127,9 +132,10 @@ def rotate(
     """Make keys and certificates anew, all of them unless some are named; no round of a run fails."""
     everything = not (keys or certificates or ca)
     what = rotation.What(keys or everything, certificates or everything, ca or everything)
-    done = rotation.rotate(
-        find(federation), Steps(), what, site=site, wait=wait, sites_joined_by_kit_are_ready=kits_done
-    )
+    with turn.taken(find(federation), "rotate"):
+        done = rotation.rotate(
+            find(federation), Steps(), what, site=site, wait=wait, sites_joined_by_kit_are_ready=kits_done
+        )
     print_result(as_json, {"federation": find(federation).name, "changes": done}, lambda console: None)
 
 

@@ -1,6 +1,6 @@
 """The driver: runs an app on a standing federation and brings the results home."""
 
-from flowerbed.runs import report, results, review, source
+from flowerbed.runs import report, results, retry, review, source
 from flowerbed.runs.app import App, check
 from flowerbed.runs.connection import Connection, Deployed, Remote
 from flowerbed.runs.drive import NODE_TIMEOUT, RunResult, follow, submit_and_follow
@@ -31,6 +31,7 @@ __all__ = [
     "plain",
     "report",
     "results",
+    "retry",
     "review",
     "source",
     "submit_and_follow",

@@ -33,6 +33,8 @@ class App:
     version: str
     settings: Settings
     """Its run config, and the profiles that override it."""
+    resume: str | None
+    """The setting that takes an earlier run's id, to go on from its last checkpoint; None: the app has none."""
     requirements: Sequence[Requirement]
     fab_hash: str
     """sha256 of the FAB, as `flwr build` would make it."""
@@ -114,7 +116,7 @@ def check(path: Path) -> App:
         raise UsageError(
             f"{toml}: [project] name '{name}' must begin with a letter, then letters, digits and dashes, 32 at most"
         )
-    known = settings.of(name, section.get("config", {}), _profiles(document), toml)
+    known = settings.of(name, section.get("config", {}), _own(document).get("profiles", {}), toml)
     there = fab.walk(path)
     published = fab.published(path, there)
     files = fab.packed(published, section, toml)
@@ -134,6 +136,7 @@ def check(path: Path) -> App:
         publisher=_text(section, "publisher", toml, "tool.flwr.app"),
         version=_text(project, "version", toml, "project"),
         settings=known,
+        resume=_resume(document, known, toml),
         requirements=_requirements(project, toml),
         fab_hash=hashlib.sha256(packed).hexdigest(),
         fab_bytes=len(packed),
@@ -185,9 +188,19 @@ def _lacks(federation: str, release: str | None) -> str:
     return f"release {release} lacks" if release else f"the release of {federation} lacks"
 
 
-def _profiles(document: Mapping[str, Any]) -> object:
+def _own(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the app tells Flowerbed: the table [tool.flowerbed]."""
     own = document["tool"].get("flowerbed", {})
-    return own.get("profiles", {}) if isinstance(own, dict) else {}
+    return own if isinstance(own, dict) else {}
+
+
+def _resume(document: Mapping[str, Any], known: Settings, toml: Path) -> str | None:
+    key = _own(document).get("resume")
+    if key is None or (isinstance(key, str) and isinstance(known.defaults.get(key), str)):
+        return key
+    raise UsageError(
+        f"{toml}: [tool.flowerbed] resume = {key!r} must name a setting in [tool.flwr.app.config] that is a string"
+    )
 
 
 def _module(path: Path, component: str, reference: str, files: Sequence[str]) -> str:

@@ -89,6 +89,8 @@ def submit_and_follow(
     node_timeout: float | None = NODE_TIMEOUT,
     detach: bool = False,
     origin: str | None = None,
+    retry_of: str | None = None,
+    repeatable: bool = True,
     on_event: OnEvent | None = None,
     into: Path = Path("runs"),
 ) -> RunResult:
@@ -98,7 +100,8 @@ def submit_and_follow(
     is how many sites ought to be online in every phase (None: any number). `timeout` is in seconds from now; a run
     that has not ended by then is stopped, and so is one that waits for nodes for longer than `node_timeout` seconds
     (None: for ever). `detach` returns as soon as the SuperLink has the run. `origin` is where the
-    app came from, for the record (None: the folder itself). Ctrl-C leaves the run going.
+    app came from, for the record (None: the folder itself), and `retry_of` the run that this one does again;
+    `repeatable` says whether it can be done again itself. Ctrl-C leaves the run going.
 
     Raises UsageError before anything is sent when the app or its config is wrong, WorkFailed when the SuperLink
     refuses or cannot be reached; whatever becomes of the run after that is in the result.
@@ -128,6 +131,8 @@ def submit_and_follow(
                 requirements=_versions(checked, deployed),
                 by=journal.operator(),
                 flowerbed=__version__,
+                retry_of=retry_of,
+                repeatable=repeatable,
             ),
         )
         tell(RunSubmitted(run_id, checked.name, deployed.name, tuple(checked.left_out)))
@@ -363,6 +368,10 @@ class _Watch:
                 timed_out=timed_out,
                 name_of=self._deployed.site,
             )
+            submission = results.recall(self._into, self._run_id)
+            if verdict.lost and submission and submission.repeatable and not self._deployed.simulated:
+                again = f"`flowerbed run --retry {self._run_id} --federation {self._deployed.name}`"
+                verdict = replace(verdict, reason=f"{verdict.reason}; {again} submits it again")
             folder = results.write(
                 self._into,
                 run,
@@ -370,7 +379,7 @@ class _Watch:
                 rounds,
                 self._log,
                 deployed=self._deployed,
-                submission=results.recall(self._into, self._run_id),
+                submission=submission,
                 fetch=lambda into: self._remote.fetch(f"{self._deployed.results}/{self._run_id}", into),
                 recording=recording,
             )

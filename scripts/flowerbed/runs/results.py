@@ -4,14 +4,14 @@ run.json says how the results came about. Its form is SCHEMA 2; 1 lacked what is
 a missing key for unknown. Times are ISO 8601, durations seconds, sizes bytes of arrays; null stands for what is not
 known or no number.
 
-    schema, run_id, status, reason, exit_code   the verdict, as flowerbed.runs.verdict describes it
+    schema, run_id, status, reason, exit_code, *lost   the verdict, as flowerbed.runs.verdict describes it
     flower_status, flower_details               the SuperLink's own word on it
     app             name, publisher, version, fab_hash
     origin          the folder or the git reference that the app came from
     config          the whole run config; overrides: what of it was given for this run
     federation      its name; sites: site name to node id; *labels: site name to its labels; *simulation: whether this
                     was a simulation of it
-    by*             who submitted the run, and from which machine
+    by*             who submitted the run, and from which machine; *retry_of: the run that it does again
     release         the hosts' release; flower: the submitter's version of Flower
     versions*       flowerbed, and of the coordinator flower, python and the packages that the app asks for
     submitted, started, finished, seconds, client_seconds
@@ -72,6 +72,10 @@ class Submission:
     by: str | None = None
     """Who submitted it, and from which machine."""
     flowerbed: str | None = None
+    retry_of: str | None = None
+    """The run that this one does again."""
+    repeatable: bool = True
+    """False for a session's, which is nothing without its script."""
 
 
 def remember(into: Path, submission: Submission) -> None:
@@ -131,7 +135,7 @@ def log_of(folder: Path) -> list[str]:
 def verdict_of(folder: Path) -> Verdict:
     """The verdict that stands in a run's folder."""
     there = read(folder)
-    return Verdict(there["status"], there["reason"], there["exit_code"])
+    return Verdict(there["status"], there["reason"], there["exit_code"], there.get("lost", False))
 
 
 def write(
@@ -208,6 +212,7 @@ def record(
         "status": verdict.status,
         "reason": verdict.reason,
         "exit_code": verdict.exit_code,
+        "lost": verdict.lost,
         "flower_status": run.status,
         "flower_details": run.details,
         "app": {
@@ -224,6 +229,7 @@ def record(
         "sites": dict(known),
         "labels": {site: dict(deployed.labels.get(site, {})) for site in known},
         "by": submission.by if submission else None,
+        "retry_of": submission.retry_of if submission else None,
         "release": submission.release if submission else deployed.release,
         "flower": submission.flower if submission else None,
         "versions": {

@@ -1,12 +1,14 @@
 """Decides how a run ended. Flower's exit codes do not tell, nor does the run's status alone."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flowerbed.runs.follow import Phase, Round
 
 COMPLETED, INCOMPLETE, FAILED = "completed", "incomplete", "failed"
 STOPPED, TIMED_OUT, RUNNING = "stopped", "timed-out", "running"
+_APP_FAILED = "ServerApp failed with exception"
+"""What Flower says of a run whose ServerApp raised; of others it says that a task expired or failed."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,8 @@ class Verdict:
     """One line why."""
     exit_code: int
     """0 for `completed`, and for a run that was to be left going."""
+    lost: bool = False
+    """Whether Flower lost the run, and not the app: the same run, submitted again, may well succeed."""
 
 
 def decide(
@@ -43,7 +47,10 @@ def decide(
     if status == "finished:stopped":
         return Verdict(TIMED_OUT, timed_out, 1) if timed_out else Verdict(STOPPED, "somebody stopped it", 1)
     if status != "finished:completed":
-        return Verdict(FAILED, error or details or f"the SuperLink says '{status}' without a reason", 1)
+        why = error or details or f"the SuperLink says '{status}' without a reason"
+        if error is None and not details.startswith(_APP_FAILED):
+            return Verdict(FAILED, f"lost, its ServerApp is gone: {why}", 1, lost=True)
+        return Verdict(FAILED, why, 1)
     faults = _faults(rounds, planned, expected_sites, name_of)
     phases = [phase for round_ in rounds for phase in round_.phases]
     if not faults:
@@ -57,7 +64,8 @@ def decide(
 def without_files(verdict: Verdict, why: str) -> Verdict:
     """The same verdict when the ServerApp's files did not come home: nothing is complete without them."""
     status = INCOMPLETE if verdict.status == COMPLETED else verdict.status
-    return Verdict(status, f"{verdict.reason}; its files did not come home: {why}", verdict.exit_code or 1)
+    reason = f"{verdict.reason}; its files did not come home: {why}"
+    return replace(verdict, status=status, reason=reason, exit_code=verdict.exit_code or 1)
 
 
 def _faults(

@@ -80,6 +80,7 @@ def open_session(
             deployed=deployed,
             detach=True,
             origin=app.origin,
+            repeatable=False,
             on_event=on_event,
             into=into,
         )
