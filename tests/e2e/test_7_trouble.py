@@ -7,18 +7,13 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 from flowerbed import control, lab
 from tests.e2e.conftest import Standing
-
-CERTIFICATE = "/etc/flower/superlink/server.crt"
+from tests.e2e.expiry import expire
 
 
 def error_line(standing: Standing, *words: str, code: int, env: dict[str, str] | None = None) -> str:
@@ -70,22 +65,8 @@ def test_a_port_in_use_is_named_with_the_variable_that_chooses_another(standing:
 @pytest.fixture
 def expired(standing: Standing) -> Iterator[None]:
     """The SuperLink presents a certificate that ended yesterday."""
-    ca = standing.federation.secrets / "ca"
-    passphrase = standing.federation.ca_passphrase_file.read_text().strip().encode()
-    key = serialization.load_pem_private_key((ca / "ca.key").read_bytes(), passphrase)
-    assert isinstance(key, EllipticCurvePrivateKey)
+    expire(standing, "coordinator", "/etc/flower/superlink/server.crt")
     host = standing.host("coordinator")
-    current = x509.load_pem_x509_certificate(host.file(CERTIFICATE).content)
-    now = datetime.now(UTC)
-    builder = (
-        x509.CertificateBuilder(current.issuer, current.subject, current.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=9))
-        .not_valid_after(now - timedelta(days=1))
-    )
-    for extension in current.extensions:
-        builder = builder.add_extension(extension.value, extension.critical)
-    pem = builder.sign(key, hashes.SHA384()).public_bytes(serialization.Encoding.PEM).decode()
-    host.check_output("printf %s %s > %s", "%s", pem, CERTIFICATE)
     host.check_output("systemctl restart flower-superlink")
     host.run("for i in $(seq 100); do (echo > /dev/tcp/127.0.0.1/8000) 2>/dev/null && break; sleep 0.2; done")
     yield

@@ -1,0 +1,51 @@
+"""The table of the faults: a row is replaced by what was measured last, and stays otherwise."""
+
+import re
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+from tests.faults.bed import Bed, Ended
+from tests.faults.faults import FAULTS, HALF_DONE
+
+FILE = Path(__file__).with_suffix(".md")
+_HEAD = """# What faults cost
+
+Made by `./scripts/test faults`, on lab hosts: five hospitals and the coordinator on one machine. Each row is a test:
+the fault strikes in the middle of a run; no registration, key, data or history is lost; and the next run completes,
+with every site. Recovery is from the fault's end until every unit runs and every site is online, without a hand unless
+the row says so.
+
+| fault | what becomes of the run | recovery | what the operator is told |
+|---|---|---|---|
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured of one fault."""
+
+    fault: str
+    run: str
+    recovery: str
+    told: str
+
+    def line(self) -> str:
+        """The row as Markdown."""
+        return "| " + " | ".join(re.sub(r"\s+", " ", cell).replace("|", r"\|") for cell in astuple(self)) + " |"
+
+
+def note(fault: str, bed: Bed, ended: Ended, recovery: float) -> None:
+    """Put a fault's row into the table; rows of faults that are no more go."""
+    told = ended.reason.replace(str(ended.record["run_id"]), "RUN").replace(bed.name, "FED")
+    order = [one.name for one in (*FAULTS, *HALF_DONE)]
+    lines = {name: line for line in _lines() if (name := line.split(" | ")[0].removeprefix("| ")) in order}
+    lines[fault] = Row(fault, ended.status, f"{recovery:.0f} s", told).line()
+    FILE.write_text(_HEAD + "".join(f"{lines[name]}\n" for name in order if name in lines))
+
+
+def _lines() -> list[str]:
+    if not FILE.exists():
+        return []
+    return [
+        line for line in FILE.read_text().splitlines() if line.startswith("| ") and not line.startswith("| fault |")
+    ]
