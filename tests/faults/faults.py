@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ class HalfDone:
     command: tuple[str, ...]
     at: str
     """The step that it says it is at then, as a pattern."""
-    around: Callable[[Bed], AbstractContextManager[object]] = nullcontext
+    prepare: Deed = nothing
     """What makes that there is something to change."""
     verdicts: tuple[str, ...] = ("completed", "incomplete")
     """What may become of the run that is under way."""
@@ -306,4 +307,44 @@ FAULTS = [
     ),
 ]
 
-HALF_DONE: list[HalfDone] = []
+
+def want_another_release(bed: Bed) -> None:
+    """Let the hosts have a release that they do not have yet."""
+    bed.standing.succeed("release", "add", bed.standing.path, "tomli-w")
+
+
+def want_another_environment(bed: Bed) -> None:
+    """Let the hosts be configured otherwise than they are."""
+    for role in ("superlink", "supernode"):
+        file = bed.federation.path / "group_vars" / f"{role}.yml"
+        kept = [line for line in file.read_text().splitlines() if not line.startswith(f"{role}_environment")]
+        kept.append(f"{role}_environment: {{MARK: '{time.time_ns()}'}}")
+        file.write_text("\n".join(kept) + "\n")
+
+
+HALF_DONE = [
+    HalfDone(
+        "`up` killed while it installs a release",
+        ("up",),
+        at="Switch the host to the release",
+        prepare=want_another_release,
+    ),
+    HalfDone(
+        "`up` killed while it writes configuration",
+        ("up",),
+        at="Describe users, folders",
+        prepare=want_another_environment,
+    ),
+    HalfDone(
+        "`up` killed while it starts SuperNodes",
+        ("up",),
+        at="Run the SuperNode",
+        prepare=want_another_environment,
+    ),
+    HalfDone("`rotate` killed while it makes keys", ("rotate",), at="both CAs: .*Make the", makes_keys=True),
+    HalfDone("`rotate` killed while runs are held", ("rotate",), at="both CAs: .*Run the SuperNode", makes_keys=True),
+    HalfDone("`rotate` killed while the CA is replaced", ("rotate",), at="new CA: .*Run the gateway", makes_keys=True),
+    HalfDone(
+        "`rotate` killed while the old CA is taken out", ("rotate",), at="old CA out: .*SuperNode", makes_keys=True
+    ),
+]

@@ -12,19 +12,19 @@ from tests.faults.promises import assert_next_run_completes, assert_nothing_lost
 
 @pytest.mark.parametrize("change", HALF_DONE, ids=str)
 def test_a_change_that_is_killed_is_ended_by_the_same_call(bed: Bed, change: HalfDone) -> None:
-    with change.around(bed):
-        before = bed.kept()
-        run = bed.run("-c", "num-server-rounds=6")
-        run.until(r"round 1/\d+ train")
-        bed.kill_at(change.at, *change.command)
-        began = time.monotonic()
-        again = bed.standing.flowerbed(*change.command)
-        assert again.returncode == 0, again.stderr
-        bed.recovered()
-        recovery = time.monotonic() - began
-        ended = bed.end(run)
-        assert_told(ended, change.verdicts, "replies|went offline|lost")
-        assert_nothing_lost(before, bed.kept(), new_keys=change.makes_keys)
+    change.prepare(bed)
+    before = bed.kept()
+    run = bed.run("-c", "num-server-rounds=6")
+    run.until(r"round 1/\d+ train")
+    bed.kill_at(change.at, *change.command, bed.standing.path)
+    began = time.monotonic()
+    again = bed.standing.flowerbed(*change.command, bed.standing.path)
+    assert again.returncode == 0, again.stderr
+    bed.recovered()
+    recovery = time.monotonic() - began
+    ended = bed.end(run)
+    assert_told(ended, change.verdicts, "replies|went offline|lost")
+    assert_nothing_lost(before, bed.kept(), new_keys=change.makes_keys)
     assert set(bed.standing.succeed("up", bed.standing.path)["hosts_changed"].values()) == {0}
     assert_next_run_completes(bed, ended)
     results.note(change.name, bed, ended, recovery)
