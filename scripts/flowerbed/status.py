@@ -1,19 +1,18 @@
 """What a federation is like right now: units, nodes, certificates, runs."""
 
 import dataclasses
-import json
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from flowerbed import control, inventory, joining, runs, ssh
-from flowerbed.errors import WorkFailed
+from flowerbed import health, runs
 from flowerbed.federation import FederationFolder
+from flowerbed.health import Level, ask
+from flowerbed.health.facts import Facts
+from flowerbed.health.judge import ALARM_DAYS, WARN_DAYS, Finding, age
+
+__all__ = ["ALARM_DAYS", "WARN_DAYS", "HostStatus", "Status", "look"]
 
 _LATEST_RUNS = 5
-_AT_ONCE = 16
-WARN_DAYS = 30
-ALARM_DAYS = 7
 
 
 @dataclass(frozen=True)
@@ -31,14 +30,17 @@ class HostStatus:
     certificate_days: int | None = None
     """Days until the first certificate on the host expires."""
     problem: str = ""
+    """What is critical, but for the node and the probe run, which stand for themselves."""
     warning: str = ""
-    """What is no problem yet: a certificate that ends soon."""
+    """What is no problem yet, such as a certificate that ends soon."""
     by_kit: bool = False
     """The site joined by kit: nobody but its hospital logs in there, so only its node is known."""
+    probe: str = ""
+    """Whether the site trained in the last probe run, and when; empty where it was never probed."""
 
     @property
     def healthy(self) -> bool:
-        """Whether the host answers and all its units run."""
+        """Whether nothing on the host is critical."""
         return not self.problem
 
 
@@ -68,83 +70,35 @@ def look(federation: FederationFolder) -> Status:
 
     Raises WorkFailed when the coordinator does not answer; a site that does not is part of the answer.
     """
-    hosts = inventory.read(federation)
-    shells = [ssh.Shell(federation, host) for host in (hosts.coordinator, *hosts.sites.values())]
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        answers = pool.map(_ask, shells)
-        with control.open_way(federation) as way, runs.control(way.connection) as api:
-            nodes = {node.node_id: node.status for node in api.nodes()}
-            latest = api.runs(_LATEST_RUNS)
-        found = list(answers)
-    registered = way.deployed.sites
-    statuses = [_host_status(shells[0].host, "coordinator", found[0], "")]
-    for shell, answer in zip(shells[1:], found[1:], strict=True):
-        node = nodes.get(registered.get(shell.host.name, ""), "unregistered")
-        statuses.append(_host_status(shell.host, "site", answer, node))
-    for name in joining.approved(federation):
-        node = nodes.get(registered.get(name, ""), "unregistered")
-        statuses.append(HostStatus(name=name, role="site", address="", node=node, by_kit=True))
+    known = ask.ask(federation, _LATEST_RUNS)
+    if known.failure:
+        raise known.failure
+    judged = health.judged(known)
+    coordinator = known.coordinator
     return Status(
-        federation=federation.name,
-        gateway=f"{hosts.coordinator.address}:{port}" if (port := found[0].get("gateway")) else "",
-        release=way.deployed.release or "",
-        hosts=statuses,
-        runs=latest,
+        federation=known.federation,
+        gateway=f"{coordinator.address}:{coordinator.gateway_port}" if coordinator.gateway_port else "",
+        release=coordinator.release,
+        hosts=[_host_status(host, judged.of(host.name)) for host in known.hosts],
+        runs=known.latest,
     )
 
 
-def _ask(shell: ssh.Shell) -> dict[str, Any]:
-    try:
-        answer: dict[str, Any] = json.loads(shell.run(["python3", "-c", _LOOK]))
-    except WorkFailed as error:
-        return {"problem": str(error)}
-    except json.JSONDecodeError:
-        return {"problem": "its answer cannot be read"}
-    return answer
-
-
-def _host_status(host: inventory.Host, role: str, answer: dict[str, Any], node: str) -> HostStatus:
-    units: dict[str, str] = answer.get("units", {})
-    broken = [f"{name} is {state}" for name, state in units.items() if state != "active"]
-    problem = answer.get("problem") or ", ".join(broken) or ("" if units else "Flower is not installed")
+def _host_status(host: Facts, findings: list[Finding]) -> HostStatus:
     return HostStatus(
         name=host.name,
-        role=role,
+        role=host.role,
         address=host.address,
-        units=units,
-        node=node,
-        certificate_days=answer.get("certificate_days"),
-        problem=problem,
-        warning=_warning(answer.get("certificate_days")),
+        units={name: unit.state for name, unit in host.units.items()},
+        node=host.node,
+        certificate_days=host.certificate_days,
+        problem=_told(findings, Level.CRITICAL),
+        warning=_told(findings, Level.WARNING),
+        by_kit=host.by_kit,
+        probe=f"{'trained' if host.probe.ok else 'failed'} {age(host.probe.age)} ago" if host.probe else "",
     )
 
 
-def _warning(days: int | None) -> str:
-    if days is None or days > WARN_DAYS:
-        return ""
-    return "a certificate " + (f"ends in {days} days" if days > 0 else "has expired")
-
-
-# Runs on a host with its own Python; prints one JSON document.
-_LOOK = r"""
-import json, pathlib, re, subprocess, time
-units = {}
-for path in sorted(pathlib.Path("/etc/systemd/system").glob("flower-*.*")):
-    if "@" not in path.name and path.suffix in (".service", ".socket") and "[Install]" in path.read_text():
-        state = subprocess.run(["systemctl", "is-active", path.name], capture_output=True, text=True).stdout.strip()
-        units[path.name.removesuffix(".service")] = state
-days = []
-for path in pathlib.Path("/etc/flower").rglob("*.crt"):
-    said = subprocess.run(["openssl", "x509", "-noout", "-enddate", "-in", str(path)], capture_output=True, text=True)
-    found = re.search(r"notAfter=(.*) GMT", said.stdout)
-    if found:
-        end = time.mktime(time.strptime(found.group(1), "%b %d %H:%M:%S %Y")) - time.timezone
-        days.append(int((end - time.time()) // 86400))
-conf = pathlib.Path("/etc/flower/gateway/nginx.conf")
-port = re.search(r"listen (\d+)", conf.read_text()) if conf.exists() else None
-print(json.dumps({
-    "units": units,
-    "certificate_days": min(days) if days else None,
-    "gateway": port.group(1) if port else "",
-}))
-"""
+def _told(findings: list[Finding], level: Level) -> str:
+    # The node and the probe run stand for themselves.
+    return "; ".join(one.what for one in findings if one.level is level and one.check not in ("node", "probe"))

@@ -10,8 +10,17 @@ short_description: Look at a host before anything is changed on it
 version_added: "0.1.0"
 description:
   - Checks what a role needs from a host and changes nothing.
-  - Fails with every problem at once; each names the thing, the variable and the remedy.
+  - Fails with every problem at once that stands in the way of a change; each names the thing, the variable and the
+    remedy. A problem that the change itself may mend, or that keeps nobody from it, is a warning.
 options:
+  report:
+    description: Return what was found instead of failing, so that the caller can go on looking.
+    type: bool
+    default: false
+  python:
+    description: The minor version that the host's release is made for, as V(3.11); empty where there is none.
+    type: str
+    default: ""
   clock:
     description:
       - The controller's time in seconds since the epoch.
@@ -25,6 +34,14 @@ options:
     description: How much must be free below C(/opt) and C(/var/lib), in gigabytes.
     type: float
     default: 2
+  memory_gb:
+    description: How much memory must be available, in gigabytes; with less than a quarter of it nothing would start.
+    type: float
+    default: 0.5
+  shm_mb:
+    description: The least size of C(/dev/shm), which Python needs between processes, in megabytes.
+    type: int
+    default: 16
   ports:
     description: TCP ports that the role's services will listen on; each must be free or held by its service.
     type: list
@@ -83,6 +100,43 @@ options:
         description: The variable that names it.
         type: str
         required: true
+  devices:
+    description: Device files that apps use; each must exist.
+    type: list
+    elements: str
+    default: []
+  gateway:
+    description: What answers where SuperNodes connect to, tried from this host with TLS; without it nothing is tried.
+    type: dict
+    suboptions:
+      address:
+        description: Name or address, and port, as C(host:port).
+        type: str
+        required: true
+      ca:
+        description: The authority's certificate as text; empty where there is none yet, or no TLS.
+        type: str
+        default: ""
+      proxy:
+        description: The proxy on the way, as C(http://[user:password@]host:port).
+        type: str
+        default: ""
+      names:
+        description: Names and addresses that the gateway's certificate has or will have; empty where nobody knows.
+        type: list
+        elements: str
+        default: []
+      certificate:
+        description: sha256 of the certificate that the gateway itself has; empty where nobody knows.
+        type: str
+        default: ""
+      serving:
+        description: Whether the gateway listens there now; before its first start nobody answers, which is no problem.
+        type: bool
+        default: false
+  certificate:
+    description: A certificate of this host; its sha256 is returned.
+    type: path
   limits:
     description:
       - The most memory of the unit that runs apps, as systemd writes it (V(8G), V(80%)).
@@ -115,6 +169,40 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+findings:
+  description: Everything that was looked at.
+  type: list
+  elements: dict
+  returned: always
+  contains:
+    check:
+      description: What was looked at, in one word.
+      type: str
+    level:
+      description: V(ok), V(note) for what one should know, or V(problem).
+      type: str
+    blocks:
+      description: Whether a problem stands in the way of any change.
+      type: bool
+    what:
+      description: What was found.
+      type: str
+    remedy:
+      description: What mends it.
+      type: str
+problems:
+  description: The findings that stand in the way, as texts with their remedies.
+  type: list
+  elements: str
+  returned: always
+serving:
+  description: Whether all of I(ports) are held by their units.
+  type: bool
+  returned: always
+certificate:
+  description: sha256 of I(certificate) in hexadecimal; empty where there is none.
+  type: str
+  returned: always
 packages:
   description: The Debian packages whose programs the host lacks.
   type: list
@@ -142,20 +230,25 @@ limit_bytes:
 
 import grp
 import os
+import pwd
 import re
 import shutil
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.flowerbed.federation.plugins.module_utils import look
 
 _PYTHON = (3, 11)
 _SYSTEMD = 252
 _CONNECT_SECONDS = 5
+_SHM = Path("/dev/shm")  # noqa: S108 - it is only measured
 _LIMITS = ("CPUQuota", "TasksMax", "MemoryMax")
 # Breaks one limit after the other and says which did not stop it; memory comes last, since it ends the program.
 _BREAK_LIMITS = r"""
@@ -183,76 +276,178 @@ _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _PROGRAM_FOLDERS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def system_problems() -> list[str]:
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    check: str
+    level: str
+    """`ok`, `note` for what one should know, or `problem`."""
+    what: str
+    remedy: str = ""
+    blocks: bool = False
+    """Whether a problem stands in the way of any change."""
+
+    def told(self) -> str:
+        """One line with the remedy."""
+        return f"{self.what}: {self.remedy}" if self.remedy else self.what
+
+
+def ok(check: str, what: str) -> Finding:
+    """Nothing is to be done."""
+    return Finding(check, "ok", what)
+
+
+def note(check: str, what: str, remedy: str = "") -> Finding:
+    """Something that one should know."""
+    return Finding(check, "note", what, remedy)
+
+
+def problem(check: str, what: str, remedy: str, *, blocks: bool = True) -> Finding:
+    """Something that must be mended."""
+    return Finding(check, "problem", what, remedy, blocks)
+
+
+def system(python: str) -> Iterator[Finding]:
     """Systemd and Python are recent enough, and the module runs as root."""
-    problems = []
     if os.geteuid() != 0:
-        problems.append("not root: set ansible_user=root or ansible_become=true for this host")
+        yield problem("root", "not root", "set ansible_user=root or ansible_become=true for this host")
     if not Path("/run/systemd/system").is_dir():
-        problems.append("systemd does not run here: Flowerbed needs a machine with systemd as its first process")
+        remedy = "Flowerbed needs a machine with systemd as its first process"
+        yield problem("systemd", "systemd does not run here", remedy)
     else:
         first = subprocess.run(["systemctl", "--version"], capture_output=True, text=True, check=False).stdout
         version = int(first.split()[1].split(".")[0]) if first else 0
         if version < _SYSTEMD:
-            problems.append(f"systemd {version} is too old: install Debian 12, Ubuntu 24.04 or later")
+            yield problem("systemd", f"systemd {version} is too old", "install Debian 12, Ubuntu 24.04 or later")
+        else:
+            yield ok("systemd", f"systemd {version}")
+    here = f"{sys.version_info[0]}.{sys.version_info[1]}"
     if sys.version_info < _PYTHON:
-        found = f"{sys.version_info[0]}.{sys.version_info[1]}"
-        problems.append(f"python3 is {found}: Flower needs 3.11 or later, set ansible_python_interpreter to one")
-    return problems
+        remedy = "Flower needs 3.11 or later, set ansible_python_interpreter to one"
+        yield problem("python", f"python3 is {here}", remedy)
+    elif python and not shutil.which(f"python{python}", path=_PROGRAM_FOLDERS):
+        remedy = f"set flowerbed_python to '{here}' for this host, or install python{python}"
+        yield problem("python", f"python{python} is not installed, for which this host's release is made", remedy)
+    else:
+        yield ok("python", f"python3 is {here}")
 
 
-def clock_problems(reference: float | None, tolerance: float) -> list[str]:
+def clock(reference: float | None, tolerance: float) -> Iterator[Finding]:
     """The host's clock agrees with the controller's."""
     if reference is None:
-        return []
+        return
     off = time.time() - reference
     if abs(off) <= tolerance:
-        return []
-    return [f"the clock is {off:+.0f} s off the operator's: set the time and enable systemd-timesyncd"]
+        yield ok("clock", f"within {tolerance:.0f} s of the operator's")
+    else:
+        what = f"the clock is {off:+.0f} s off the operator's"
+        yield problem("clock", what, "set the time and enable systemd-timesyncd")
 
 
-def disk_problems(needed_gb: float) -> list[str]:
+def disk(needed_gb: float) -> Iterator[Finding]:
     """There is room for a release and its state."""
-    problems = []
     for folder in ("/opt", "/var/lib"):
         free = shutil.disk_usage(folder).free / 1e9
         if free < needed_gb:
-            problems.append(f"{folder} has {free:.1f} GB free and needs {needed_gb:g} GB: make room")
-    return problems
+            yield problem("disk", f"{folder} has {free:.1f} GB free and needs {needed_gb:g} GB", "make room")
+        else:
+            yield ok("disk", f"{folder} has {free:.1f} GB free")
 
 
-def port_problems(ports: list[dict[str, Any]]) -> list[str]:
+def memory(needed_gb: float) -> Iterator[Finding]:
+    """There is memory for the services."""
+    found = re.search(r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    free = int(found[1]) * 1024 / 1e9 if found else 0.0
+    what = f"{free:.1f} GB of memory are available"
+    if free < needed_gb:
+        remedy = "end other programs, or give the machine more memory"
+        what += f", the services need {needed_gb:g} GB"
+        yield problem("memory", what, remedy, blocks=free < needed_gb / 4)
+    else:
+        yield ok("memory", what)
+
+
+def shared_memory(needed_mb: int) -> Iterator[Finding]:
+    """The folder for shared memory is there and large enough."""
+    size = os.statvfs(_SHM).f_blocks * os.statvfs(_SHM).f_frsize / 1e6 if _SHM.is_dir() else 0.0
+    if size < needed_mb:
+        remedy = f"`mount -o remount,size={max(needed_mb, 64)}M {_SHM}`, and the same in /etc/fstab"
+        yield problem("shm", f"{_SHM} has {size:.0f} MB and Python needs {needed_mb} MB there", remedy)
+    else:
+        yield ok("shm", f"{_SHM} has {size:.0f} MB")
+
+
+def confinement() -> Iterator[Finding]:
+    """SELinux and AppArmor may refuse what permissions allow."""
+    enforce = Path("/sys/fs/selinux/enforce")
+    if enforce.exists() and enforce.read_text().strip() == "1":
+        remedy = "`restorecon -R /opt/flower /etc/flower /var/lib/flower`, and `ausearch -m avc` names what is denied"
+        yield note("confinement", "SELinux enforces its policy on the services", remedy)
+    profiles = Path("/sys/kernel/security/apparmor/profiles")
+    try:
+        enforced = [line for line in profiles.read_text().splitlines() if line.endswith("(enforce)")]
+    except OSError:
+        enforced = []
+    confined = [line.split(" ")[0] for line in enforced if "nginx" in line or "python" in line or "flower" in line]
+    if confined:
+        remedy = "let these profiles read /etc/flower and write /run/flower-gateway, or `aa-complain` them"
+        yield note("confinement", f"AppArmor confines {', '.join(confined)}", remedy)
+    elif not enforce.exists():
+        yield ok("confinement", "nothing but systemd confines the services")
+
+
+def ports(wanted: list[dict[str, Any]]) -> Iterator[Finding]:
     """Each port is free, or held by the service that it is for."""
-    problems = []
-    for entry in ports:
+    for entry in wanted:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("0.0.0.0", entry["port"]))  # noqa: S104 - bound for a moment, never listened on
             except OSError:
                 if _held_by(entry["port"], entry["unit"]):
+                    yield ok("port", f"port {entry['port']} is held by {entry['unit']}")
                     continue
-                problems.append(
-                    f"port {entry['port']} is in use by another program: stop that program or set {entry['variable']}"
-                )
-    return problems
+                what = f"port {entry['port']} is in use by another program"
+                yield problem("port", what, f"stop that program or set {entry['variable']}")
+                continue
+        yield ok("port", f"port {entry['port']} is free")
 
 
-def folder_problems(folders: list[dict[str, Any]]) -> list[str]:
+def serving(wanted: list[dict[str, Any]]) -> bool:
+    """Whether each port is held by its service."""
+    return bool(wanted) and all(_held_by(entry["port"], entry["unit"]) for entry in wanted)
+
+
+def folders(wanted: list[dict[str, Any]]) -> Iterator[Finding]:
     """Each folder exists and a service can read it and everything directly in it."""
-    problems = []
-    for entry in folders:
+    for entry in wanted:
         path = Path(entry["path"])
         if not path.is_dir():
-            problems.append(f"{path} does not exist: make it or correct {entry['variable']}")
+            yield problem("data", f"{path} does not exist", f"make it or correct {entry['variable']}")
             continue
         unreadable = _unreadable(path, entry["group"])
         if unreadable:
             how = f"group '{entry['group']}'" if entry["group"] else "everybody"
             other = entry["group_variable"]
             other = f" or set {other} to the group that may read it" if other else ""
-            problems.append(f"{unreadable} is not readable by {how}: change its permissions{other}")
-    return problems
+            yield problem("data", f"{unreadable} by {how}", f"change its permissions{other}")
+        elif not any(path.iterdir()):
+            yield note("data", f"{path} is empty", "is its disk mounted?")
+        else:
+            yield ok("data", f"{path} can be read")
+
+
+def devices(wanted: list[str]) -> Iterator[Finding]:
+    """Each device file is there."""
+    for device in wanted:
+        wrong = look.device_problem(device, "flower-app")
+        # The user comes with the role, and its groups with the user.
+        if wrong:
+            remedy = "load its driver, or correct supernode_devices"
+            yield problem("devices", f"{device} {wrong}", remedy, blocks=not Path(device).exists())
+        else:
+            yield ok("devices", f"{device} is there")
 
 
 def resolve(name: str) -> list[str]:
@@ -266,9 +461,8 @@ def resolve(name: str) -> list[str]:
     return sorted({str(entry[4][0]) for entry in found})
 
 
-def connection_problems(targets: list[dict[str, Any]]) -> list[str]:
+def connections(targets: list[dict[str, Any]]) -> Iterator[Finding]:
     """Each address answers; a name that cannot be resolved is told of elsewhere."""
-    problems = []
     for entry in targets:
         host, _, port = entry["address"].rpartition(":")
         try:
@@ -276,11 +470,53 @@ def connection_problems(targets: list[dict[str, Any]]) -> list[str]:
         except socket.gaierror:
             continue
         except OSError as error:
-            problems.append(
-                f"{entry['address']} does not answer from here ({error.strerror or error}): "
-                f"open the way to it or correct {entry['variable']}"
-            )
-    return problems
+            what = f"{entry['address']} does not answer from here ({error.strerror or error})"
+            yield problem("route", what, f"open the way to it or correct {entry['variable']}")
+        else:
+            yield ok("route", f"{entry['address']} answers")
+
+
+def names(gateway: dict[str, Any]) -> Iterator[Finding]:
+    """The gateway's certificate has the name by which this host calls it."""
+    host = gateway["address"].rpartition(":")[0].strip("[]")
+    if host not in gateway["names"]:
+        known = ", ".join(gateway["names"])
+        remedy = "add it to gateway_dns_names, or to gateway_ip_addresses if it is an address"
+        yield problem("names", f"the gateway's certificate is for {known} and not for {host}", remedy)
+    else:
+        yield ok("names", f"the gateway's certificate is for {host}")
+
+
+def way(gateway: dict[str, Any]) -> Iterator[Finding]:
+    """What answers where SuperNodes connect to: the gateway itself, nobody, or somebody on the way."""
+    address = gateway["address"]
+    seen = look.handshake(address, gateway["ca"], proxy=gateway["proxy"])
+    if seen.ok:
+        yield ok("route", f"{address} answers")
+        yield ok("tls", f"the gateway itself answers at {address}")
+    elif seen.kind == "untrusted" and seen.certificate != gateway["certificate"]:
+        remedy = "have the gateway exempted from TLS inspection, or see who else has this address"
+        yield problem("tls", seen.told, remedy)
+    elif seen.kind in ("untrusted", "name", "expired", "tls"):
+        yield problem("tls", seen.told, "`flowerbed up` renews it, if the clocks are right", blocks=False)
+    elif seen.kind == "proxy":
+        remedy = "have the proxy pass it on, or correct supernode_proxy, its user and password"
+        yield problem("proxy", seen.told, remedy, blocks=False)
+    elif seen.kind == "resolve":
+        return  # told of elsewhere
+    elif not gateway["serving"]:
+        yield note("route", f"{seen.told}; the gateway does not run yet")
+    else:
+        remedy = "open the way to it in the firewalls between" + _proxy_hint(gateway["proxy"])
+        yield problem("route", seen.told, remedy, blocks=False)
+
+
+def _proxy_hint(proxy: str) -> str:
+    """A proxy that this host uses for other things, where SuperNode does not know of it."""
+    files = [Path("/etc/environment"), *Path("/etc/systemd/system.conf.d").glob("*.conf")]
+    text = "\n".join(file.read_text(errors="replace") for file in files if file.is_file())
+    found = re.search(r"https_proxy=[\"']?(?:http://)?(?:[^@\s\"']*@)?([^\s\"'/]+)", text, re.IGNORECASE)
+    return f", or set supernode_proxy: this host uses the proxy {found[1]}" if found and not proxy else ""
 
 
 def unenforced() -> list[str]:
@@ -320,44 +556,27 @@ def _held_by(port: int, unit: str) -> bool:
 
 
 def _unreadable(folder: Path, group: str) -> str:
-    """Try as another user: permissions, ACLs and mounts all count, so only trying tells."""
+    """Try as another user, since the one who will read it may not exist yet."""
+    nobody = pwd.getpwnam("nobody")
     try:
         groups = [grp.getgrnam(group).gr_gid] if group else []
     except KeyError:
         return f"{folder} (group '{group}' does not exist)"
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(reader)
-        os.setgroups(groups)
-        os.setgid(65534)
-        os.setuid(65534)
-        os.write(writer, _first_unreadable(folder).encode())
-        os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader) as answer:
-        found = answer.read()
-    os.waitpid(child, 0)
-    return found
-
-
-def _first_unreadable(folder: Path) -> str:
-    if not os.access(folder, os.R_OK | os.X_OK):
-        return str(folder)
-    for entry in sorted(folder.iterdir()):
-        needed = os.R_OK | os.X_OK if entry.is_dir() else os.R_OK
-        if not os.access(entry, needed):
-            return str(entry)
-    return ""
+    found = look.as_user(nobody, groups, lambda: look.unreadable(folder))
+    return f"{folder} does not answer and is not readable" if found is None else str(found)
 
 
 def main() -> None:
     """Look, and name everything that is wrong."""
     module = AnsibleModule(
         argument_spec={
+            "report": {"type": "bool", "default": False},
+            "python": {"type": "str", "default": ""},
             "clock": {"type": "float"},
             "clock_tolerance": {"type": "float", "default": 120},
             "disk_gb": {"type": "float", "default": 2},
+            "memory_gb": {"type": "float", "default": 0.5},
+            "shm_mb": {"type": "int", "default": 16},
             "ports": {
                 "type": "list",
                 "elements": "dict",
@@ -378,6 +597,19 @@ def main() -> None:
                     "variable": {"type": "str", "required": True},
                 },
             },
+            "devices": {"type": "list", "elements": "str", "default": []},
+            "gateway": {
+                "type": "dict",
+                "options": {
+                    "address": {"type": "str", "required": True},
+                    "ca": {"type": "str", "default": ""},
+                    "proxy": {"type": "str", "default": "", "no_log": True},
+                    "names": {"type": "list", "elements": "str", "default": []},
+                    "certificate": {"type": "str", "default": ""},
+                    "serving": {"type": "bool", "default": False},
+                },
+            },
+            "certificate": {"type": "path"},
             "resolve": {"type": "str", "default": ""},
             "limits": {"type": "str", "default": ""},
             "folders": {
@@ -395,35 +627,56 @@ def main() -> None:
         supports_check_mode=True,
     )
     wanted = module.params
+    gateway = wanted["gateway"]
     addresses = resolve(wanted["resolve"])
-    problems = [
-        *system_problems(),
-        *clock_problems(wanted["clock"], wanted["clock_tolerance"]),
-        *disk_problems(wanted["disk_gb"]),
-        *port_problems(wanted["ports"]),
-        *folder_problems(wanted["folders"]),
-        *connection_problems(wanted["connect"]),
+    findings = [
+        *system(wanted["python"]),
+        *clock(wanted["clock"], wanted["clock_tolerance"]),
+        *disk(wanted["disk_gb"]),
+        *memory(wanted["memory_gb"]),
+        *shared_memory(wanted["shm_mb"]),
+        *confinement(),
+        *ports(wanted["ports"]),
+        *folders(wanted["folders"]),
+        *devices(wanted["devices"]),
+        *connections(wanted["connect"]),
+        *(names(gateway) if gateway and gateway["names"] else []),
+        *(way(gateway) if gateway and gateway["ca"] else []),
     ]
     if wanted["resolve"] and not addresses:
-        problems.append(f"{wanted['resolve']} cannot be resolved here: mend the host's DNS or name its addresses")
-    if problems:
-        module.fail_json(msg="; ".join(problems), problems=problems)
-    missing = {
-        package for program, package in wanted["programs"].items() if not shutil.which(program, path=_PROGRAM_FOLDERS)
-    }
-    broken = unenforced() if wanted["limits"] else []
+        remedy = "mend the host's DNS or name its addresses"
+        findings.append(problem("dns", f"{wanted['resolve']} cannot be resolved here", remedy))
+    elif wanted["resolve"]:
+        findings.append(ok("dns", f"{wanted['resolve']} is {', '.join(addresses)}"))
+    problems = [one.told() for one in findings if one.blocks]
+    broken = unenforced() if wanted["limits"] and not problems else []
     if broken:
-        module.warn(
-            f"this host does not enforce {', '.join(broken)}: an app can use up what the machine has. "
-            "Give it cgroup controllers, or a machine of its own"
-        )
-    module.exit_json(
-        changed=False,
-        packages=sorted(missing),
-        addresses=addresses,
-        unenforced=broken,
-        limit_bytes=in_bytes(wanted["limits"]),
-    )
+        what = f"this host does not enforce {', '.join(broken)}: an app can use up what the machine has"
+        findings.append(note("limits", what, "give it cgroup controllers, or a machine of its own"))
+        module.warn(f"{what}. Give it cgroup controllers, or a machine of its own")
+    elif wanted["limits"] and not problems:
+        findings.append(ok("limits", "memory, processors and processes of apps are limited"))
+    for one in findings:
+        if one.level == "problem" and not one.blocks:
+            module.warn(one.told())
+    certificate = Path(wanted["certificate"]) if wanted["certificate"] else None
+    found = {
+        "findings": [asdict(one) for one in findings],
+        "problems": problems,
+        "packages": sorted({p for name, p in wanted["programs"].items() if not _installed(name)}),
+        "addresses": addresses,
+        "unenforced": broken,
+        "limit_bytes": in_bytes(wanted["limits"]),
+        "serving": serving(wanted["ports"]),
+        "certificate": look.sha256_of(certificate) if certificate and certificate.is_file() else "",
+    }
+    if problems and not wanted["report"]:
+        module.fail_json(msg="; ".join(problems), **found)
+    module.exit_json(changed=False, **found)
+
+
+def _installed(program: str) -> bool:
+    return shutil.which(program, path=_PROGRAM_FOLDERS) is not None
 
 
 if __name__ == "__main__":

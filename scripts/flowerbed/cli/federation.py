@@ -147,16 +147,17 @@ def inventory_check(federation: Name = "lab", as_json: AsJson = False) -> None:
 def _status_tables(console: Console, known: status.Status) -> None:
     console.print(f"[bold]{known.federation}[/]  gateway {known.gateway}, release {known.release}")
     table = Table(box=None, header_style="dim")
-    for column in ("host", "role", "address", "units", "node", "certificate"):
+    for column in ("host", "role", "address", "units", "node", "certificate", "probe"):
         table.add_column(column)
     for host in known.hosts:
         units = "[green]running[/]" if host.healthy else f"[red]{host.problem}[/]"
+        units = f"[yellow]{host.warning}[/]" if host.healthy and host.warning else units
         units = "joined by kit" if host.by_kit else units
         node = {"online": "[green]online[/]"}.get(host.node, f"[yellow]{host.node}[/]") if host.role == "site" else ""
         days = f"{host.certificate_days} days" if host.certificate_days is not None else ""
-        if host.warning:
+        if host.certificate_days is not None and host.certificate_days <= status.WARN_DAYS:
             days = f"[{'red' if (host.certificate_days or 0) <= status.ALARM_DAYS else 'yellow'}]{days}[/]"
-        table.add_row(host.name, host.role, host.address, units, node, days)
+        table.add_row(host.name, host.role, host.address, units, node, days, host.probe)
     console.print(table)
     if known.runs:
         runs_table(console, known.runs)

@@ -1,0 +1,1 @@
+"""Asks every site that is online to train, and writes down who did."""
