@@ -25,6 +25,8 @@ class Outcome:
     failures: dict[str, str] = field(default_factory=dict)
     warnings: dict[str, list[str]] = field(default_factory=dict)
     """What a module warned of, and the hosts that it concerns."""
+    findings: list[dict[str, Any]] = field(default_factory=list)
+    """What the module preflight found, each with its host."""
 
     @property
     def total_changed(self) -> int:
@@ -40,12 +42,14 @@ def play(
     limit: list[str] | None = None,
     variables: Mapping[str, Any] | None = None,
     also: Path | None = None,
+    tolerate: bool = False,
     on_step: Callable[[str], None] = lambda step: None,
 ) -> Outcome:
     """Run one of the collection's playbooks on the federation.
 
     `check` changes nothing and reports what would change; `limit` names the hosts, otherwise all; `variables` go before
-    those of the inventory, and `also` is a second one; `on_step` hears each play's and task's name.
+    those of the inventory, and `also` is a second one; `tolerate` leaves failed hosts to the caller; `on_step` hears
+    each play's and task's name.
     Raises WorkFailed with one line that names the first host that failed, and UsageError where Ansible
     cannot read the inventory.
     """
@@ -75,6 +79,8 @@ def play(
                 other.append(line.strip())
             else:
                 _take(event, outcome, on_step)
+    if outcome.failures and tolerate:
+        return outcome
     if outcome.failures:
         raise WorkFailed(_failure_line(outcome.failures))
     if process.returncode:
@@ -112,6 +118,8 @@ def _take(event: dict[str, Any], outcome: Outcome, on_step: Callable[[str], None
         case "warning":
             concerned = outcome.warnings.setdefault(event["message"], [])
             concerned += [] if event["host"] in concerned else [event["host"]]
+        case "findings":
+            outcome.findings += [{"host": event["host"], **finding} for finding in event["findings"]]
         case "failed" | "unreachable":
             outcome.failures.setdefault(event["host"], event["message"])
         case "stats":

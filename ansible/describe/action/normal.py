@@ -18,7 +18,7 @@ _ANSWERS: dict[str, dict[str, Any]] = {
     "certificate_request": {"csr": "", "certificate": ""},
     "certificate": {"certificate": "a certificate", "ca": "a certificate"},
     "nodes": {"nodes": {}},
-    "preflight": {"packages": [], "unenforced": []},
+    "preflight": {"packages": [], "unenforced": [], "problems": []},
 }
 _HIDDEN = ("password", "passphrase", "secret")
 

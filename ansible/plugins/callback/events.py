@@ -45,14 +45,16 @@ class CallbackModule(CallbackBase):
         self._emit("task", name=task.get_name().strip())
 
     def v2_runner_on_ok(self, result: CallbackTaskResult) -> None:
-        """Report what changed, with its differences where the caller asked for them, and what a module warns of."""
+        """Report what a module changed, with differences where the caller asked for them, found, or warns of."""
+        self._emit_findings(result)
         for warning in result.result.get("warnings") or []:
             self._emit("warning", host=result.host.get_name(), message=str(warning))
         if result.result.get("changed"):
             self._emit("changed", host=result.host.get_name(), task=result.task_name, diff=_diff(result.result))
 
     def v2_runner_on_failed(self, result: CallbackTaskResult, ignore_errors: bool = False) -> None:
-        """Report the failure in one line."""
+        """Report the failure in one line, and what a module found."""
+        self._emit_findings(result)
         if not ignore_errors:
             self._emit("failed", host=result.host.get_name(), task=result.task_name, message=_message(result.result))
 
@@ -63,6 +65,10 @@ class CallbackModule(CallbackBase):
     def v2_playbook_on_stats(self, stats: AggregateStats) -> None:
         """Report the counts per host."""
         self._emit("stats", hosts={host: stats.summarize(host) for host in sorted(stats.processed)})
+
+    def _emit_findings(self, result: CallbackTaskResult) -> None:
+        if result.result.get("findings"):
+            self._emit("findings", host=result.host.get_name(), findings=result.result["findings"])
 
     def _emit(self, event: str, **values: Any) -> None:
         self._display.display(json.dumps({"event": event, **values}, default=str))

@@ -40,6 +40,7 @@ _CONNECT_SECONDS = 5.0
 _CHILD_SECONDS = 12.0
 _FRESH_SECONDS = 300
 _REFUSED = (401, 403, 412)
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _COMPLAINT = re.compile(r"error|exception|refused|fail|denied|verify|expired", re.IGNORECASE)
 
 
@@ -115,7 +116,7 @@ def supernode() -> dict[str, Any] | None:
     unit = units().get("flower-supernode")
     if unit is None:
         return None
-    complaint = _complaint(_journal("--unit=flower-supernode.service", f"--since=-{RECENT_SECONDS}s"))
+    complaint = _complaint(_journal("_SYSTEMD_UNIT=flower-supernode.service", f"--since=-{RECENT_SECONDS}s"))
     connected = None
     if unit["state"] != "active":
         connected = False
@@ -391,7 +392,7 @@ def as_user(user: pwd.struct_passwd, groups: list[int], action: Callable[[], Any
 
 def _complaint(lines: list[str]) -> str:
     """The last line that says what is wrong."""
-    told = [" ".join(line.split()) for line in lines if _COMPLAINT.search(line)]
+    told = [" ".join(_ANSI.sub("", line).split()) for line in lines if _COMPLAINT.search(line)]
     return told[-1][:300] if told else ""
 
 

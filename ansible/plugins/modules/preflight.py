@@ -229,6 +229,7 @@ limit_bytes:
 """
 
 import grp
+import ipaddress
 import os
 import pwd
 import re
@@ -479,12 +480,21 @@ def connections(targets: list[dict[str, Any]]) -> Iterator[Finding]:
 def names(gateway: dict[str, Any]) -> Iterator[Finding]:
     """The gateway's certificate has the name by which this host calls it."""
     host = gateway["address"].rpartition(":")[0].strip("[]")
-    if host not in gateway["names"]:
+    if not any(_covers(name, host) for name in gateway["names"]):
         known = ", ".join(gateway["names"])
         remedy = "add it to gateway_dns_names, or to gateway_ip_addresses if it is an address"
         yield problem("names", f"the gateway's certificate is for {known} and not for {host}", remedy)
     else:
         yield ok("names", f"the gateway's certificate is for {host}")
+
+
+def _covers(name: str, host: str) -> bool:
+    """Whether a certificate with this name, which may be an address or begin with `*.`, is for the host."""
+    try:
+        return ipaddress.ip_address(name) == ipaddress.ip_address(host)
+    except ValueError:
+        name, host = name.lower(), host.lower()
+        return name == host or (name.startswith("*.") and host.partition(".")[2] == name[2:])
 
 
 def way(gateway: dict[str, Any]) -> Iterator[Finding]:

@@ -1,12 +1,13 @@
 """Commands that say whether a federation is well, and whether it could be brought up."""
 
-from typing import Annotated
+import dataclasses
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from flowerbed import health
+from flowerbed import health, preflight
 from flowerbed.cli.shared import AsJson, Name, escape, print_result
 from flowerbed.console import Steps
 from flowerbed.errors import FlowerbedError, UsageError
@@ -62,6 +63,42 @@ def health_(
     print_result(as_json, known.to_json(), lambda console: _people(console, known))
     if not known.healthy:
         raise typer.Exit(1)
+
+
+@app.command("preflight")
+def preflight_(federation: Name = "lab", as_json: AsJson = False) -> None:
+    """Look at this machine and at every host before anything is changed; each finding has its remedy.
+
+    Exit code 0 if there is no problem. `up` looks at the same, and refuses where a problem stands in its way.
+    """
+    folder = find(federation)
+    with Steps().step("preflight") as step:
+        findings = preflight.examine(folder, step.now)
+        wrong = sum(1 for one in findings if not one.ok)
+        step.result = f"{wrong} problems" if wrong else "no problem"
+    document = {"federation": folder.name, "ok": not wrong, "findings": [_finding(one) for one in findings]}
+    print_result(as_json, document, lambda console: _findings(console, findings))
+    if wrong:
+        raise typer.Exit(1)
+
+
+def _finding(one: preflight.Finding) -> dict[str, Any]:
+    return {**dataclasses.asdict(one), "ok": one.ok}
+
+
+def _findings(console: Console, findings: list[preflight.Finding]) -> None:
+    """A line for each host with what is in order, and one for whatever is not or should be known."""
+    marks = {"ok": "[green]✓[/]", "note": "[yellow]![/]", "problem": "[red]✗[/]"}
+    for host in dict.fromkeys(one.host for one in findings):
+        own = [one for one in findings if one.host == host]
+        fine = ", ".join(dict.fromkeys(one.check for one in own if one.level == "ok"))
+        console.print(
+            f"{marks['ok' if all(one.ok for one in own) else 'problem']} {host}  [dim]{fine}[/]", soft_wrap=True
+        )
+        for one in own:
+            if one.level != "ok":
+                remedy = f": {escape(one.remedy)}" if one.remedy else ""
+                console.print(f"  {marks[one.level]} {one.check}: {escape(one.what)}{remedy}", soft_wrap=True)
 
 
 def _examine(name: str, with_probe: bool, timeout: float, max_probe_age: float | None) -> health.Health:

@@ -76,7 +76,8 @@ def results(
             rounds, seconds = len(told["losses"]), told["seconds"]
             found[name] = Result(True, f"trained {rounds} rounds, the last in {seconds:.0f} s")
         else:
-            found[name] = Result(False, ReplyError("", told["problem"]).told("it"))
+            error = ReplyError("", told["problem"])
+            found[name] = Result(False, error.told("it") if error.refused else error.reason)
     return found
 
 
