@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flowerbed import control, runs, simulation, status
+from flowerbed import control, health, runs, simulation, status
 from flowerbed.errors import UsageError
 from flowerbed.federation import FederationFolder, find
 from flowerbed.runs.drive import NODE_TIMEOUT, RunResult
@@ -210,6 +210,10 @@ class Federation:
     def status(self) -> status.Status:
         """What the federation is like now: hosts, units, nodes, certificates, the latest runs."""
         return status.look(self.folder)
+
+    def health(self) -> health.Health:
+        """Whether every host and site is well; whatever does not answer is in the result."""
+        return health.examine(self.folder)
 
     def _start(
         self,

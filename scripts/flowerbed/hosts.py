@@ -82,7 +82,9 @@ def play(
     if outcome.failures and tolerate:
         return outcome
     if outcome.failures:
-        raise WorkFailed(_failure_line(outcome.failures))
+        in_the_way = any(one["blocks"] for one in outcome.findings)
+        more = f": `flowerbed preflight {federation.name}` names everything" if in_the_way else ""
+        raise WorkFailed(_failure_line(outcome.failures, more))
     if process.returncode:
         reason = next((line for line in other if "ERROR" in line), " ".join(other)[-400:])
         raise UsageError(f"{playbook}: {reason or f'ansible-playbook ended with {process.returncode}'}")
@@ -126,9 +128,9 @@ def _take(event: dict[str, Any], outcome: Outcome, on_step: Callable[[str], None
             outcome.changed = {host: counts["changed"] for host, counts in event["hosts"].items()}
 
 
-def _failure_line(failures: dict[str, str]) -> str:
+def _failure_line(failures: dict[str, str], more: str) -> str:
     host, message = next(iter(failures.items()))
     same = [name for name, text in failures.items() if text == message]
     names = host if len(same) == 1 else ", ".join(same)
     others = len(failures) - len(same)
-    return f"{names}: {message}" + (f" (and {others} more hosts failed)" if others else "")
+    return f"{names}: {message}" + (f" (and {others} more hosts failed{more})" if others else "")

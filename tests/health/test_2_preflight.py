@@ -147,3 +147,14 @@ def test_a_way_that_is_closed_is_a_problem_for_which_up_still_may_run(standing: 
     assert "firewalls between" in one["remedy"]
     assert not one["blocks"]
     assert document(standing, 0, "preflight")["ok"]
+
+
+def test_a_host_that_does_not_answer_is_named_and_the_others_are_looked_at(standing: Standing) -> None:
+    file = standing.federation.path / "host_vars" / "hospital-a.yml"
+    file.write_text("ansible_port: 2222\n")
+    try:
+        answer = document(standing, 1, "preflight")
+    finally:
+        file.unlink()
+    assert found(answer, "hospital-a", "host")["level"] == "problem"
+    assert found(answer, "hospital-b", "tls")["level"] == "ok"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import grp
 import hashlib
 import json
 import os
@@ -153,8 +154,9 @@ def gateway_seen() -> Handshake | None:
     unit = UNITS / "flower-supernode.service"
     ca = CONFIGURATION / "ca.crt"
     if not unit.exists():
-        port = gateway_port()
-        return handshake(f"127.0.0.1:{port}", ca, named=False) if port and ca.exists() else None
+        conf = CONFIGURATION / "gateway" / "nginx.conf"
+        listens = re.search(r"listen (\d+) ssl", conf.read_text()) if conf.exists() else None
+        return handshake(f"127.0.0.1:{listens[1]}", ca, named=False) if listens and ca.exists() else None
     words = shlex.split(unit.read_text().split("ExecStart=")[1].split("\nRestart=")[0].replace("\\\n", " "))
     if "--root-certificates" not in words:
         return None
@@ -310,9 +312,20 @@ def data() -> dict[str, str] | None:
         user = pwd.getpwnam("flower-app" if (UNITS / "flower-clientapp@.service").exists() else "flower-supernode")
     except KeyError:
         return {"path": path, "problem": "there is no user to read it: Flower's roles were not run here"}
-    groups = os.getgrouplist(user.pw_name, user.pw_gid)
+    groups = os.getgrouplist(user.pw_name, user.pw_gid) + _unit_groups()
     problem = as_user(user, groups, lambda: unreadable(Path(path), filled=True))
     return {"path": path, "problem": f"{path} does not answer: is its server away?" if problem is None else problem}
+
+
+def _unit_groups() -> list[int]:
+    """The groups that the unit which trains adds to its user's."""
+    found = []
+    for unit in (UNITS / "flower-clientapp@.service", UNITS / "flower-supernode.service"):
+        text = unit.read_text() if unit.exists() else ""
+        for name in re.findall(r"^SupplementaryGroups=(\S+)", text, re.MULTILINE):
+            with contextlib.suppress(KeyError):
+                found.append(grp.getgrnam(name).gr_gid)
+    return found
 
 
 def unreadable(folder: Path, *, filled: bool = False) -> str:

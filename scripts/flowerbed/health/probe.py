@@ -35,7 +35,7 @@ def run(
     """Run the probe app on the federation, and keep each site's result on the coordinator.
 
     After `timeout` seconds the run is stopped; a site that has not trained by then has failed. Raises WorkFailed when
-    the SuperLink cannot be reached or refuses the run.
+    the SuperLink cannot be reached or refuses the run, or somebody interrupts the waiting; nothing is then kept.
     """
     with control.open_way(federation) as way, tempfile.TemporaryDirectory(prefix="flowerbed-probe-") as folder:
         ended = runs.submit_and_follow(
@@ -48,6 +48,8 @@ def run(
             on_event=on_event,
             into=Path(folder),
         )
+        if ended.verdict.status == runs.RUNNING:
+            raise WorkFailed(f"the probe run {ended.run_id} was not waited for: {ended.verdict.reason}")
         names = {*inventory.read(federation).sites, *joining.approved(federation)}
         found = results(_said(ended), way.deployed.sites, names, ended.verdict)
         at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
