@@ -12,6 +12,7 @@ from flowerbed.health.probe import APP
 from tests.e2e.conftest import Standing
 from tests.health.conftest import SITES, document
 
+PROBE = ("--probe", "--probe-timeout", "1800")
 APPROVED = "/etc/flower/supernode/approved_apps"
 
 
@@ -59,14 +60,14 @@ def test_a_monitoring_system_gets_one_line_and_its_own_exit_codes(standing: Stan
 
 
 def test_a_probe_that_a_site_refuses_is_told_as_such_and_trains_once_its_hash_is_approved(standing: Standing) -> None:
-    refused = looked(standing, 1, "--probe")
+    refused = looked(standing, 1, *PROBE)
     assert "trained 2 rounds" in refused["hospital-a"]["probe"]["what"]
     assert refused["hospital-b"]["probe"]["level"] == "critical"
     assert "REFUSED the app" in refused["hospital-b"]["probe"]["what"]
 
     line = standing.flowerbed("app", "hash", str(APP)).stdout.strip()
     standing.host("hospital-b").check_output(f"echo '{line}' >> {APPROVED}")
-    trained = looked(standing, 0, "--probe")
+    trained = looked(standing, 0, *PROBE)
     for site in SITES:
         assert "trained 2 rounds" in trained[site]["probe"]["what"]
     # It is kept on the coordinator, for whoever looks next, and may be too old.

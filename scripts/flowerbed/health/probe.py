@@ -42,7 +42,7 @@ def run(
             way.connection,
             way.shell,
             APP,
-            {},
+            {"reply-timeout": timeout / 3},  # the ServerApp ends by itself, and says who was silent
             deployed=way.deployed,
             timeout=timeout,
             on_event=on_event,
