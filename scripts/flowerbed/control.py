@@ -7,7 +7,7 @@ import ssl
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -45,15 +45,19 @@ def open_way(federation: FederationFolder) -> Iterator[Way]:
     Raises WorkFailed when the coordinator does not answer, UsageError when there is none.
     """
     shell = coordinator(federation)
-    with flwr.warm() as (home, process):  # it imports while SSH connects
-        facts = _facts(shell)
+    with flwr.warm() as (home, process), ExitStack() as stack:  # it imports while SSH connects
         shell = replace(shell, shared=home / "ssh")
+        # Nearly always the port is Flower's own; asking for it first would be a connection more.
+        port = stack.enter_context(ssh.forward(shell, SUPERLINK_PORT))
+        facts = _facts(shell)
+        if int(facts["port"]) != SUPERLINK_PORT:
+            stack.close()
+            port = stack.enter_context(ssh.forward(shell, int(facts["port"])))
         trusted = _trusted(federation, facts)
-        with ssh.forward(shell, int(facts["port"])) as port:
-            if trusted is not None:
-                _check_certificate(federation, shell.host.name, port)
-            connection = Connection(f"127.0.0.1:{port}", trusted, insecure=trusted is None, flwr=process, home=home)
-            yield Way(connection, shell, _deployed(federation, facts))
+        if trusted is not None:
+            _check_certificate(federation, shell.host.name, port)
+        connection = Connection(f"127.0.0.1:{port}", trusted, insecure=trusted is None, flwr=process, home=home)
+        yield Way(connection, shell, _deployed(federation, facts))
 
 
 def _trusted(federation: FederationFolder, facts: dict[str, Any]) -> Path | None:
