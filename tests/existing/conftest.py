@@ -63,6 +63,8 @@ all:
 """
 TINY = REPOSITORY / "tests" / "apps" / "tiny"
 HOST_VARS = {
+    # Another port than Flower's own for the SuperLink: the driver asks for it, and the gateway is told.
+    "coordinator": {"superlink_port": 8123, "gateway_superlink": "127.0.0.1:8123"},
     "hospital-a": {
         "supernode_data_path": "/srv/hospital",
         "supernode_node_config": {"partition-id": 0},
