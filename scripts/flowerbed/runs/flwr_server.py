@@ -26,7 +26,7 @@ def main() -> None:
         while True:
             request, pipes, _, _ = socket.recv_fds(line, _REQUEST_LIMIT, _PIPES)
             if not request:
-                os._exit(0)  # whoever closes the line waits: taking all that was imported apart costs a quarter of a second
+                os._exit(0)  # who closes the line waits, and taking apart what was imported costs a quarter of a second
             if os.fork() == 0:
                 line.detach()
                 _call(command, request, *pipes)
