@@ -13,6 +13,7 @@ from flowerbed import (
     inventory,
     joining,
     journal,
+    leaving,
     machines,
     release,
     revocation,
@@ -43,11 +44,17 @@ class Raised:
 
 
 def up(
-    federation: FederationFolder, steps: Steps, *, check: bool = False, boot_seconds: float = machines.BOOT_SECONDS
+    federation: FederationFolder,
+    steps: Steps,
+    *,
+    check: bool = False,
+    verify: bool = False,
+    boot_seconds: float = machines.BOOT_SECONDS,
 ) -> Raised:
     """Bring the federation up; a second call changes nothing.
 
     `check` shows what would change, on the platform and on the hosts that exist, and changes nothing.
+    `verify` compares the installed releases file by file, too, and mends them.
     `boot_seconds` is how long a new machine in a cloud may take until it can be reached.
     Raises FlowerbedError as each layer does; what was done until then stays, and the same call continues.
     """
@@ -55,6 +62,7 @@ def up(
         steps.say(f"{', '.join(closed)} of {federation.name} could be opened by others: closed")
     if federation.platform_file is None:
         _refuse_wrong_files(federation)
+        leaving.refuse_entries(federation, set(inventory.read(federation).sites))
         _refuse_closed_ways(inventory.read(federation))
     custody.make(federation)
     _prepare_passphrase(federation)
@@ -72,7 +80,7 @@ def up(
             if not check:
                 described = inventory.parse(made.inventory, f"platform {federation.platform_file.stem}")
                 described = machines.with_host_keys(described, federation, boot_seconds, step.now)
-                inventory.write(described, federation)
+                inventory.write(described, federation, leaving.settle(federation, set(described.sites)))
             verb = "to be " if check else ""
             step.result = f"{made.add} {verb}made, {made.change} {verb}changed, {made.destroy} {verb}taken away"
     if described and described.gateway:
@@ -81,7 +89,8 @@ def up(
     _refuse_closed_ways(known)
     built += [_build_release(federation, steps, python) for python in known.pythons if python not in pythons]
     with steps.step("hosts") as step:
-        outcome = hosts.play(federation, "site.yml", check=check, on_step=step.now)
+        variables = {"_common_verify": True} if verify else {}
+        outcome = hosts.play(federation, "site.yml", check=check, variables=variables, on_step=step.now)
         touched = sum(1 for count in outcome.changed.values() if count)
         would = "would be " if check else ""
         step.result = f"{touched} of {len(outcome.changed)} {would}changed"
@@ -91,6 +100,11 @@ def up(
     if out:
         steps.say(
             f"{', '.join(out)} stays out, its key is revoked: `flowerbed rotate --keys --site` gives it a new one"
+        )
+    if known.removed:
+        steps.say(
+            f"{', '.join(known.removed)} was removed and stays out: take its entry out of {federation.platform_file}, "
+            "or let it join again with `flowerbed site add`"
         )
     for warning, concerned in outcome.warnings.items():
         steps.say(f"{', '.join(sorted(concerned))}: {warning}")
@@ -112,7 +126,8 @@ def down(federation: FederationFolder, steps: Steps) -> int:
     """
     if federation.platform_file is None:
         raise UsageError(
-            f"{federation.name} has no platform: its machines exist without Flowerbed and stay as they are"
+            f"{federation.name} has no platform: its machines exist without Flowerbed and stay as they are; "
+            f"`flowerbed down {federation.name} --purge` takes Flowerbed off them"
         )
     with steps.step("machines") as step:
         count = machines.down(federation)

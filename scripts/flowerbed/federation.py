@@ -68,6 +68,11 @@ class FederationFolder:
         return self.path / "revoked.json"
 
     @property
+    def removed_file(self) -> Path:
+        """The names of the sites that were removed, as long as they still have an entry; public."""
+        return self.path / "removed.json"
+
+    @property
     def state(self) -> Path:
         """Terraform's state, known hosts and flwr's configuration; never in git."""
         return self.path / ".state"

@@ -5,7 +5,7 @@ import os
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -147,11 +147,13 @@ def parse(output: Mapping[str, Any], source: str) -> Inventory:
     return inventory
 
 
-def ansible_form(inventory: Inventory, federation: str) -> dict[str, Any]:
-    """The inventory as Ansible reads it: groups are named after roles."""
+def ansible_form(inventory: Inventory, federation: str, removed: Collection[str] = ()) -> dict[str, Any]:
+    """The inventory as Ansible reads it: groups are named after roles; sites in `removed` have no role any more."""
     coordinator, gateway = inventory.coordinator, inventory.gateway
-    sites = {name: _site_variables(site) for name, site in inventory.sites.items()}
-    groups: dict[str, Any] = {"supernode": {"hosts": sites}}
+    everyone = {name: _site_variables(site) for name, site in inventory.sites.items()}
+    groups: dict[str, Any] = {"supernode": {"hosts": {n: one for n, one in everyone.items() if n not in removed}}}
+    if out := {name: one for name, one in everyone.items() if name in removed}:
+        groups["removed"] = {"hosts": out}
     if coordinator:
         groups["superlink"] = {"hosts": {coordinator.name: _machine_variables(coordinator)}}
         groups["gateway"] = {"hosts": {coordinator.name: {}}}
@@ -161,9 +163,12 @@ def ansible_form(inventory: Inventory, federation: str) -> dict[str, Any]:
     return {"all": {"vars": shared, "children": groups}}
 
 
-def write(inventory: Inventory, federation: FederationFolder) -> bool:
-    """Write hosts.json and the pinned host keys, each as a whole; returns whether either changed."""
-    hosts = json.dumps(ansible_form(inventory, federation.name), indent=2, sort_keys=True) + "\n"
+def write(inventory: Inventory, federation: FederationFolder, removed: Collection[str] = ()) -> bool:
+    """Write hosts.json and the pinned host keys, each as a whole; returns whether either changed.
+
+    `removed` names sites that were removed while the platform still has their machines.
+    """
+    hosts = json.dumps(ansible_form(inventory, federation.name, removed), indent=2, sort_keys=True) + "\n"
     pinned = [machine for machine in inventory.machines.values() if machine.host_key]
     keys = "".join(f"{ssh_options.known_as(one.address, one.port)} {one.host_key}\n" for one in pinned)
     changed = replace_file(federation.hosts_file, hosts)
@@ -203,6 +208,8 @@ class Hosts(_Strict):
 
     coordinator: Host
     sites: dict[str, Host]
+    removed: dict[str, Host] = {}
+    """Sites that were removed while the platform still has their machines."""
 
     @property
     def pythons(self) -> list[str]:
@@ -230,9 +237,11 @@ def read(federation: FederationFolder) -> Hosts:
         shared = everything.get("vars") or {}
         of_superlink = shared | (groups["superlink"].get("vars") or {})
         of_sites = shared | (supernode.get("vars") or {})
+        removed = (groups.get("removed") or {}).get("hosts") or {}
         return Hosts(
             coordinator=_host(coordinator, of_superlink | (variables or {})),
             sites={name: _host(name, of_sites | (values or {})) for name, values in sites.items()},
+            removed={name: _host(name, of_sites | (values or {})) for name, values in removed.items()},
         )
     except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())

@@ -152,6 +152,14 @@ def wait(federation: FederationFolder, site: Approved, seconds: int) -> None:
         ) from None
 
 
+def forget(federation: FederationFolder, name: str) -> None:
+    """Let nobody in by this name any more without a new approval; an unknown name changes nothing."""
+    with _alone(federation):
+        let_in = approved(federation)
+        if let_in.pop(name, None):
+            _write(federation, let_in)
+
+
 def sites(federation: FederationFolder) -> list[Site]:
     """All sites, and the hospitals whose request is awaited."""
     found = [Site(name, "SSH") for name in inventory.read(federation).sites]

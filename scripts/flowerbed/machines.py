@@ -72,6 +72,32 @@ def planned(federation: FederationFolder) -> Changes:
     return _changes(terraform.plan(_dead(federation, terraform)), terraform)
 
 
+def drift(federation: FederationFolder) -> list[tuple[str, str]]:
+    """Compare the machines with what Terraform declares, in a cloud what it does not look at, too; changes nothing.
+
+    Returns a name and what is otherwise, for each difference; an empty list for machines that exist already.
+
+    Raises:
+        UsageError: a value is wrong, or no machine was ever made.
+        EnvironmentLacks, WorkFailed: Terraform or the account cannot be asked.
+    """
+    name = platform(federation)
+    if name is None:
+        return []
+    terraform = _terraform(federation)
+    found = [(address, "its machine is dead or gone") for address in _dead(federation, terraform)]
+    plan = terraform.plan()
+    found += [(address, f"terraform would {action} it") for address, action in plan.resources]
+    if plan.changes and not plan.resources:
+        found.append(("outputs", "terraform would change them"))
+    if name != LAB:
+        found += [
+            (one.resource, f"{one.what} ({one.id}): declared {one.declared}, found {one.found}")
+            for one in aws.audit(terraform.state())
+        ]
+    return found
+
+
 def validate(federation: FederationFolder) -> None:
     """Let Terraform judge the *.tfvars file as if nothing had been made; neither its state nor a machine changes.
 

@@ -44,6 +44,8 @@ class Plan:
     change: int
     destroy: int
     changes: bool
+    resources: tuple[tuple[str, str], ...] = ()
+    """Address and action of each resource that would change."""
 
 
 def installed() -> bool:
@@ -152,6 +154,11 @@ class Terraform:
             change=counts.get("change", 0),
             destroy=counts.get("remove", 0),
             changes=self._last_code == _CHANGES,
+            resources=tuple(
+                (event["change"]["resource"]["addr"], event["change"]["action"])
+                for event in events
+                if event.get("type") == "planned_change"
+            ),
         )
 
     def apply(self) -> None:

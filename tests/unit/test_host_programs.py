@@ -1,6 +1,8 @@
 """The two programs on a host between SuperExec and the code that a federation pushes."""
 
+import contextlib
 import hashlib
+import importlib
 import importlib.util
 import io
 import json
@@ -8,7 +10,9 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -31,7 +35,7 @@ def program(name: str) -> ModuleType:
     return module
 
 
-relay, instance = program("relay"), program("instance")
+relay, instance, supernode = program("relay"), program("instance"), program("supernode")
 
 
 def fab(text: str = "app = 1") -> bytes:
@@ -222,3 +226,108 @@ def test_a_token_leaves_the_command_line_that_everybody_can_read() -> None:
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "only-for-the-instance" not in shown
     assert "--insecure" in shown
+
+
+# A run that is over -----------------------------------------------------------------------------------------
+
+
+class Over(Exception):
+    """As Flower says that a run is not running."""
+
+
+class Fleet:
+    """What connects a SuperNode to its SuperLink, with one run that can be stopped."""
+
+    __name__ = "flwr.somewhere"
+
+    def __init__(self) -> None:
+        self.stopped = False
+        self.sent: list[tuple[Any, ...]] = []
+
+    @contextlib.contextmanager
+    def http_request_response(self) -> Iterator[tuple[Any, ...]]:
+        message = SimpleNamespace(metadata=SimpleNamespace(run_id=4711))
+        more = [lambda: None] * 4
+        yield (7, lambda: (message, "tree"), lambda *words: self.sent.append(words), self.get_run, *more)
+
+    def get_run(self, run: int) -> None:
+        assert run == 4711
+        if self.stopped:
+            raise Over
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[tuple[Fleet, tuple[Any, ...]]]:
+    """A fleet with the watch in it, which looks all the time, and the functions that Flower calls."""
+    made = Fleet()
+    supernode.stand_in(made, Over, tmp_path, seconds=0.01)
+    with made.http_request_response() as functions:
+        yield made, functions
+
+
+def noted(folder: Path, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not (folder / "4711").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return (folder / "4711").exists()
+
+
+def test_a_run_that_is_stopped_while_its_message_is_worked_on_is_noted(
+    fleet: tuple[Fleet, tuple[Any, ...]], tmp_path: Path
+) -> None:
+    made, (_, receive, *_) = fleet
+    receive()
+    assert not noted(tmp_path, 0.2)
+    made.stopped = True
+    assert noted(tmp_path, 10)
+
+
+def test_a_run_whose_reply_was_sent_is_not_asked_for_any_more(
+    fleet: tuple[Fleet, tuple[Any, ...]], tmp_path: Path
+) -> None:
+    made, (_, receive, send, *_) = fleet
+    receive()
+    send("message", "tree", 1.0)
+    made.stopped = True
+    assert not noted(tmp_path, 0.2)
+    assert made.sent == [("message", "tree", 1.0)]
+
+
+def test_another_error_than_that_of_a_run_that_is_over_ends_nothing(tmp_path: Path) -> None:
+    def fails(run: int) -> None:
+        raise OSError("the SuperLink does not answer")
+
+    watch = supernode.Watch(fails, Over, tmp_path)
+    watch.begin(4711)
+    assert not watch.look()
+
+
+def test_the_installed_flower_has_the_places_for_the_watch() -> None:
+    assert callable(getattr(importlib.import_module(supernode.PLACE), supernode.CONNECT))
+    place, name = supernode.OVER
+    assert issubclass(getattr(importlib.import_module(place), name), BaseException)
+
+
+def test_the_relay_says_no_more_once_the_run_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay, "OVER", str(tmp_path))
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        relay.end_when_over(ours, seconds=0.01)("4711")
+        theirs.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            theirs.recv(1)
+        (tmp_path / "4711").touch()
+        theirs.settimeout(10)
+        assert theirs.recv(1) == b""
+        theirs.sendall(b"x")  # what the instance still says is heard
+        assert ours.recv(1) == b"x"
+
+
+def test_a_clientapp_that_is_ended_ends_with_an_exception_which_flower_makes_a_reply_of() -> None:
+    script = f"import sys; sys.path.insert(0, {str(FILES)!r}); import instance, os, time\n"
+    script += "number = instance.prepare_end('flwr-clientapp')\n"
+    script += "try:\n    os.kill(os.getpid(), number); time.sleep(60)\n"
+    script += "except instance.AppEnded as ended:\n    print(ended)\n"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "its run is over" in done.stdout

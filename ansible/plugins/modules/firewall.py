@@ -90,7 +90,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.flowerbed.federation.plugins.module_utils import audit
+from ansible_collections.flowerbed.federation.plugins.module_utils import audit, made
 
 TABLE = "inet flower_firewall"
 UNIT = "flower-egress@firewall.service"
@@ -172,6 +172,7 @@ class Firewall:
         self._run("systemctl", "stop", f"{ROLLBACK}.timer")
         (RUN / "previous.nft").unlink(missing_ok=True)
         for path, content in ((RULES, (RUN / "new.nft").read_text()), (LOADED, self.table())):
+            made.note_file(path)
             path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
             new = path.with_name(f".{path.name}.new")
             new.write_text(content)

@@ -12,6 +12,7 @@ description:
   - Makes the system users, folders, host-made secrets and files of a service and reports each difference.
   - A task costs the controller time on every host, so a role describes all that it puts on a host in one.
   - Files are replaced atomically, after the program that reads them has accepted them where it can say so.
+  - What is made is noted on the host, so that M(flowerbed.federation.leave) takes away that and nothing else.
 options:
   users:
     description: System users without a login shell or a home; each gets a group of the same name.
@@ -106,6 +107,11 @@ options:
     type: list
     elements: path
     default: []
+  packages:
+    description: Packages that are about to be installed since the host lacks them; they are only noted here.
+    type: list
+    elements: str
+    default: []
 attributes:
   check_mode:
     support: full
@@ -150,6 +156,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.flowerbed.federation.plugins.module_utils import made
 
 
 class Layout:
@@ -178,10 +185,12 @@ class Layout:
                 "/nonexistent",
             ]
             command += ["--shell", "/usr/sbin/nologin", name]
+            self._made("users", name)
             self._run(command)
         wanted = [group for group in groups if not _belongs(name, group)]
         if wanted:
             self._note(f"{name}'s groups", "", ",".join(wanted))
+            self._made("memberships", *(f"{name}:{group}" for group in wanted))
             self._run(["usermod", "--append", "--groups", ",".join(wanted), name])
 
     def directory(self, path: str, owner: str, mode: str) -> None:
@@ -190,6 +199,7 @@ class Layout:
         if not folder.is_dir():
             self._note(path, "absent", "directory")
             if not self.module.check_mode:
+                made.note_folders(folder)
                 folder.mkdir(parents=True, mode=0o755)
         self._permissions(folder, owner, mode)
 
@@ -232,6 +242,7 @@ class Layout:
                 self.absent(str(file))
 
     def _replace(self, file: Path, content: bytes, owner: str, mode: str, validate: str | None = None) -> None:
+        made.note_file(file)
         file.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
         new = Path(name)
@@ -266,6 +277,10 @@ class Layout:
         if not self.module.check_mode:
             os.chown(path, *ids)
             path.chmod(int(mode, 8))
+
+    def _made(self, kind: str, *names: str) -> None:
+        if not self.module.check_mode:
+            made.note(kind, *names)
 
     def _note(self, what: str, before: str, after: str) -> None:
         self.changed.append(what)
@@ -344,10 +359,13 @@ def main() -> None:
                 validate={"type": "str"},
             ),
             "absent": {"type": "list", "elements": "path", "default": []},
+            "packages": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )
     layout = Layout(module)
+    if not module.check_mode:
+        made.note("packages", *module.params["packages"])
     for user in module.params["users"]:
         layout.user(user["name"], user["groups"])
     for directory in module.params["directories"]:

@@ -32,6 +32,9 @@ attributes:
   check_mode:
     support: full
     description: Says whether a key would be made; the public key of a missing key is empty.
+  diff_mode:
+    support: full
+    description: Says why anything was to be done.
 author:
   - The Flowerbed authors (@flowerbed)
 """
@@ -124,11 +127,13 @@ def main() -> None:
         module.fail_json(msg=missing_required_lib("cryptography"))
     path = Path(module.params["path"])
     follower = path.with_name(f"{path.name}.next")
-    changed = _make_missing(module, path)
+    reasons = _make_missing(module, path)
     if not path.exists():
-        module.exit_json(changed=True, public_key="", next_public_key="", fingerprint="")
+        diff = {"prepared": "\n".join(reasons)}
+        module.exit_json(changed=True, public_key="", next_public_key="", fingerprint="", diff=diff)
     if module.params["next"]:
-        changed = _make_missing(module, follower) or changed
+        reasons += _make_missing(module, follower)
+    changed = bool(reasons)
     if module.params["take_next"] and follower.exists():
         changed = True
         if not module.check_mode:
@@ -141,7 +146,9 @@ def main() -> None:
         if not module.check_mode:
             public.write_text(f"{line}\n")
             public.chmod(0o644)
-    module.exit_json(changed=changed, public_key=line, next_public_key=next_line, fingerprint=fingerprint(line))
+        reasons.append(f"{public}: it is not the public part of the key")
+    shown = {"public_key": line, "next_public_key": next_line, "fingerprint": fingerprint(line)}
+    module.exit_json(changed=changed, diff={"prepared": "\n".join(reasons)} if reasons else {}, **shown)
 
 
 def _note(path: Path) -> None:
@@ -150,14 +157,14 @@ def _note(path: Path) -> None:
         audit.record("key.rotated", "the node has a new key", fingerprint=fingerprint(public_line(path)))
 
 
-def _make_missing(module: AnsibleModule, path: Path) -> bool:
-    """Make the key if there is none, and keep it closed; returns whether anything was to be done."""
+def _make_missing(module: AnsibleModule, path: Path) -> list[str]:
+    """Make the key if there is none, and keep it closed; returns why anything was to be done."""
     if path.exists():
         return _tighten(module, path)
     if not module.check_mode:
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         make_key(path)
-    return True
+    return [f"{path}: its key is missing"]
 
 
 def _read(module: AnsibleModule, path: Path) -> str:
@@ -168,15 +175,15 @@ def _read(module: AnsibleModule, path: Path) -> str:
         raise  # for type checkers: fail_json does not return
 
 
-def _tighten(module: AnsibleModule, path: Path) -> bool:
+def _tighten(module: AnsibleModule, path: Path) -> list[str]:
     """A private key that others may read is a finding to mend at once."""
     stat = path.stat()
     if stat.st_uid == 0 and stat.st_mode & 0o7777 == 0o600:  # noqa: PLR2004 - the mode itself says most
-        return False
+        return []
     if not module.check_mode:
         os.chown(path, 0, 0)
         path.chmod(0o600)
-    return True
+    return [f"{path}: it was owned by {stat.st_uid} with mode {stat.st_mode & 0o7777:04o}, not by 0 with 0600"]
 
 
 if __name__ == "__main__":

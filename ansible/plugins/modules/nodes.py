@@ -62,6 +62,11 @@ options:
     description: Unregister sites of the record, and nodes that nobody knows, that are not in O(nodes).
     type: bool
     default: true
+  gone:
+    description: Sites of the record that are unregistered, whatever else is asked for; unknown names change nothing.
+    type: list
+    elements: str
+    default: []
   home:
     description: Folder for C(flwr) (its C(FLWR_HOME)), made with mode 0700; the module writes its C(config.toml).
     type: path
@@ -485,6 +490,8 @@ class Registry:
             if site.follower:
                 self._announce(site.follower)
         self.drop_replaced()
+        for name in [name for name in self.params["gone"] if name in self.record]:
+            self._drop(name)
         self._forget_gone(sites)
         if self.params["purge"]:
             self._purge(sites)
@@ -608,14 +615,17 @@ class Registry:
     def _purge(self, sites: list[Site]) -> None:
         wanted = self._named(sites)
         for name in [name for name in self.record if name not in wanted]:
-            for one in (self.record[name], *self.record[name].others):
-                if one.node_id in self.listed:
-                    self._unregister(one.node_id, name)
-            self._note(None, name, None)
+            self._drop(name)
         known = {one.node_id for one in self._recorded()}
         for node_id in [node_id for node_id in self.listed if node_id not in known]:
             if self.unknown_is_certain:
                 self._unregister(node_id, f"node {node_id}")
+
+    def _drop(self, name: str) -> None:
+        for one in (self.record[name], *self.record[name].others):
+            if one.node_id in self.listed:
+                self._unregister(one.node_id, name)
+        self._note(None, name, None)
 
     def _unregister(self, node_id: str, label: str) -> None:
         if not self.check_mode:
@@ -742,6 +752,7 @@ def main() -> None:
             "root_certificates": {"type": "path"},
             "insecure": {"type": "bool", "default": False},
             "purge": {"type": "bool", "default": True},
+            "gone": {"type": "list", "elements": "str", "default": []},
             "home": {"type": "path", "default": "/var/lib/flower/operator"},
             "record": {"type": "path", "default": "/var/lib/flower/nodes.json"},
             "database": {"type": "path", "default": "/var/lib/flower/superlink/superlink.db"},

@@ -41,6 +41,12 @@ options:
     description: The host's Python; its minor version is the one that the release was built for.
     type: path
     default: /usr/bin/python3
+  verify:
+    description:
+      - Compare the installed files with what was installed, and install the release anew where they differ.
+      - It reads all files, which takes a second or two; without it a release counts as whole once it was installed.
+    type: bool
+    default: false
   manifest_sha256:
     description: The hash of the archive's manifest on the operator's machine; the action plugin fills it in.
     type: str
@@ -104,12 +110,14 @@ from pathlib import Path
 from typing import IO, Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.flowerbed.federation.plugins.module_utils import installed, made
 
 # Written last: a release without it is incomplete.
 MARKER = "release.json"
 MANIFEST = "manifest.json"
 _ID = re.compile(r"[0-9][A-Za-z0-9.+-]*")
 _CHUNK = 1 << 20
+_SHOWN = 20
 
 
 class Refused(Exception):
@@ -322,6 +330,7 @@ def main() -> None:
             "keep": {"type": "int", "default": 2},
             "python": {"type": "path", "default": "/usr/bin/python3"},
             "manifest_sha256": {"type": "str"},
+            "verify": {"type": "bool", "default": False},
         },
         required_one_of=[("archive", "id")],
         supports_check_mode=True,
@@ -338,6 +347,7 @@ def main() -> None:
     if module.check_mode:
         module.exit_json(**_apply(module, releases, ident, archive))
     try:
+        made.note_folders(releases.folder)
         releases.folder.mkdir(parents=True, exist_ok=True)
         with (releases.folder / ".lock").open("a") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
@@ -351,10 +361,18 @@ def main() -> None:
     module.exit_json(**result)
 
 
+def _damage(release: Path) -> list[str]:
+    """What differs from what was installed, the first lines of it."""
+    found = list(installed.differences(release, json.loads((release / MARKER).read_text(encoding="utf-8"))))
+    return found[:_SHOWN] + ([f"and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else [])
+
+
 def _apply(module: AnsibleModule, releases: Releases, ident: str, archive: str | None) -> dict[str, Any]:
     """Bring the host to the wanted state, or say in check mode what that would change."""
     previous = releases.active()
-    missing = not releases.complete(ident)
+    complete = releases.complete(ident)
+    damage = _damage(releases.path(ident)) if complete and module.params["verify"] else []
+    missing = not complete or bool(damage)
     removed = releases.superfluous(ident, previous, module.params["keep"])
     result: dict[str, Any] = {
         "changed": missing or previous != ident or bool(removed),
@@ -364,7 +382,7 @@ def _apply(module: AnsibleModule, releases: Releases, ident: str, archive: str |
         "removed": removed,
     }
     if module._diff:
-        before = [f"active: {previous or 'none'}", *removed]
+        before = [f"active: {previous or 'none'}", *removed, *(f"{ident}: {one}" for one in damage)]
         result["diff"] = {"before": "\n".join(before) + "\n", "after": f"active: {ident}\n"}
     if missing and not archive:
         if not module.params["manifest_sha256"]:
@@ -381,7 +399,7 @@ def _apply(module: AnsibleModule, releases: Releases, ident: str, archive: str |
             module.params["manifest_sha256"],
             module.params["python"],
         )
-    if previous != ident:
+    if previous != ident or damage:  # the services start anew with what was mended, too
         releases.activate(ident)
     for name in removed:
         shutil.rmtree(releases.path(name), ignore_errors=True)

@@ -38,6 +38,11 @@ options:
         type: list
         elements: path
         default: []
+      rules:
+        description:
+          - A file of nftables rules that the unit loads into the table that the file names first.
+          - Where other rules are loaded than the file says, the unit is reloaded.
+        type: path
       port:
         description: A TCP port of the loopback on which it must listen before the task ends.
         type: int
@@ -54,6 +59,9 @@ attributes:
   check_mode:
     support: full
     description: Says which units would be started, restarted, reloaded or stopped.
+  diff_mode:
+    support: full
+    description: Shows what would be done, and rules that are loaded and should not be.
 author:
   - The Flowerbed authors (@flowerbed)
 """
@@ -76,6 +84,7 @@ actions:
   sample: ["restart flower-superlink.service: /etc/flower/superlink/server.crt is newer"]
 """
 
+import re
 import socket
 import time
 from datetime import UTC, datetime
@@ -93,6 +102,7 @@ class Units:
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
         self.actions: list[str] = []
+        self.diffs: list[dict[str, str]] = []
 
     def keep(self, unit: dict[str, Any]) -> None:
         """Enable, start, restart or reload the unit as needed."""
@@ -115,6 +125,9 @@ class Units:
                 self._do("reload" if unit["reload"] else "restart", name, f"{newer} is newer")
             elif reloaded:
                 self._do("reload", name, f"{reloaded} is newer")
+            elif unit["rules"] and (other := self._other_rules(unit["rules"])):
+                self.diffs.append({"before_header": name, "after_header": unit["rules"], **other})
+                self._do("reload", name, f"other rules are loaded than {unit['rules']} says")
 
     def wait(self, unit: dict[str, Any], deadline: float) -> None:
         """Wait until the unit is active and listens."""
@@ -159,6 +172,18 @@ class Units:
             if (file.exists() or file.is_symlink()) and file.lstat().st_mtime > since:
                 return path
         return ""
+
+    def _other_rules(self, file: str) -> dict[str, str]:
+        """The table as it is loaded and as the file says, where they differ; empty where they do not."""
+        found = re.search(r"^table (\w+ \w+)$", Path(file).read_text(), re.MULTILINE) if Path(file).exists() else None
+        if found is None:
+            return {}
+        show = ["nft", "--stateless", "list", "table", *found[1].split()]
+        _, loaded, _ = self.module.run_command(show)
+        # In a network of its own the kernel says how it writes these rules.
+        script = 'nft --file "$1" && shift && exec "$@"'
+        code, wanted, _ = self.module.run_command(["unshare", "--net", "sh", "-c", script, "sh", file, *show])
+        return {"before": loaded, "after": wanted} if code == 0 and loaded != wanted else {}
 
     def _do(self, verb: str, name: str, why: str) -> None:
         self.actions.append(f"{verb} {name}: {why}")
@@ -205,6 +230,7 @@ def main() -> None:
                     "reads": {"type": "list", "elements": "path", "default": []},
                     "reload": {"type": "bool", "default": False},
                     "reloads": {"type": "list", "elements": "path", "default": []},
+                    "rules": {"type": "path"},
                     "port": {"type": "int"},
                 },
             },
@@ -224,7 +250,9 @@ def main() -> None:
         deadline = time.monotonic() + module.params["timeout"]
         for unit in wanted:
             units.wait(unit, deadline)
-    module.exit_json(changed=bool(units.actions), actions=units.actions)
+    done = {"before": "", "after": "".join(f"{action}\n" for action in units.actions)}
+    diff = [*units.diffs, done] if units.actions else []
+    module.exit_json(changed=bool(units.actions), actions=units.actions, diff=diff)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flowerbed import check as inventory_checks
-from flowerbed import control, deploy, doctor, machines, release, status, turn
+from flowerbed import control, deploy, doctor, leaving, machines, release, status, turn
 from flowerbed.cli.runs import runs_table
 from flowerbed.cli.shared import AsJson, Name, print_result
 from flowerbed.console import Steps
@@ -29,6 +29,9 @@ Requirements = Annotated[list[str], typer.Argument(metavar="PACKAGE...", help="A
 def up(
     federation: Name = "lab",
     check: Annotated[bool, typer.Option("--check", help="Show what would change; change nothing.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compare the hosts' releases file by file, too, and mend them.")
+    ] = False,
     boot_seconds: Annotated[
         float, typer.Option(help="How long a new machine in a cloud may take until it can be reached.", min=0)
     ] = machines.BOOT_SECONDS,
@@ -37,7 +40,7 @@ def up(
     """Bring a federation up: machines, hosts, registration. A second call changes nothing."""
     _refuse_without_root(find(federation))
     with contextlib.nullcontext() if check else turn.taken(find(federation), "up"):
-        done = deploy.up(find(federation), Steps(), check=check, boot_seconds=boot_seconds)
+        done = deploy.up(find(federation), Steps(), check=check, verify=verify, boot_seconds=boot_seconds)
     if check:
         said = f"{done.machines_changed} machines and {sum(done.hosts_changed.values())} tasks would change"
     elif not done.complete:
@@ -48,12 +51,28 @@ def up(
 
 
 @app.command()
-def down(federation: Name = "lab", as_json: AsJson = False) -> None:
+def down(
+    federation: Name = "lab",
+    purge: Annotated[
+        bool, typer.Option("--purge", help="Of machines that exist already: take Flowerbed off all of them.")
+    ] = False,
+    packages: Annotated[
+        bool, typer.Option("--packages", help="With --purge: packages that it installed, too.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Take away everything that `up` made, and nothing else."""
-    _refuse_without_root(find(federation))
-    with turn.taken(find(federation), "down"):
-        count = deploy.down(find(federation), Steps())
-    print_result(as_json, {"federation": find(federation).name, "machines": count}, lambda console: None)
+    found = find(federation)
+    _refuse_without_root(found)
+    if purge and found.platform_file is None:
+        with turn.taken(found, "down"):
+            stay = leaving.take_off(found, Steps(), packages=packages)
+        said = f"packages that were installed for Flowerbed and stay: {', '.join(stay) or 'none'}"
+        print_result(as_json, {"federation": found.name, "packages": stay}, lambda console: console.print(said))
+        return
+    with turn.taken(found, "down"):
+        count = deploy.down(found, Steps())
+    print_result(as_json, {"federation": found.name, "machines": count}, lambda console: None)
 
 
 @app.command("status")

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from flowerbed import audit, joining, kit, machines, revocation, rotation, sites, turn
+from flowerbed import audit, joining, kit, leaving, machines, revocation, rotation, sites, turn
 from flowerbed.cli.shared import AsJson, Name, Option, SiteName, escape, print_result
 from flowerbed.console import Steps
 from flowerbed.errors import WorkFailed
@@ -111,6 +111,45 @@ def site_revoke(
     with turn.taken(find(federation), "site revoke"):
         revoked = revocation.revoke(find(federation), site, reason, Steps())
     print_result(as_json, {"revoked": [dataclasses.asdict(one) for one in revoked]}, lambda console: None)
+
+
+@site_app.command("remove")
+def site_remove(
+    name: SiteName,
+    federation: Option = "lab",
+    purge: Annotated[
+        bool, typer.Option("--purge", help="Take every file, user and unit off its machine that was made there.")
+    ] = False,
+    packages: Annotated[
+        bool, typer.Option("--packages", help="With --purge: packages that it installed, too.")
+    ] = False,
+    wait: Annotated[
+        int, typer.Option(help="Seconds that rounds under way may take; 0 does not wait for them.", min=0)
+    ] = leaving.WAIT_SECONDS,
+    as_json: AsJson = False,
+) -> None:
+    """Take a site out of the federation between two rounds: unregister it, stop it, and it stays out."""
+    with turn.taken(find(federation), "site remove"):
+        gone = leaving.remove(find(federation), name, Steps(), purge=purge, packages=packages, wait=wait)
+
+    def people(console: Console) -> None:
+        for line in gone.removed:
+            console.print(f"  removed {escape(line)}", soft_wrap=True)
+        if gone.packages:
+            console.print(f"{name} keeps the packages {', '.join(gone.packages)}, which were installed for Flowerbed")
+        for line in gone.left_to_do:
+            console.print(escape(line), soft_wrap=True)
+
+    print_result(as_json, dataclasses.asdict(gone), people)
+
+
+@site_app.command("add")
+def site_add(name: SiteName, federation: Option = "lab", as_json: AsJson = False) -> None:
+    """Let a site that was removed join again, by the next `up`."""
+    with turn.taken(find(federation), "site add"):
+        leaving.add(find(federation), name)
+    said = f"`flowerbed up {federation}` lets {name} in again"
+    print_result(as_json, {"site": name}, lambda console: console.print(said))
 
 
 @app.command()

@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 KIT = Path(__file__).resolve().parent
+# Stands on a machine that joined, of root's own, and needs nothing of any kit.
+LEAVE = Path("/opt/flower/libexec/leave")
 
 
 class Refused(Exception):
@@ -37,7 +39,9 @@ def main() -> int:
         signal.signal(number, lambda *_: sys.exit(130))
     try:
         if os.geteuid() != 0:
-            raise Refused("only root can join a machine: put sudo before the command")
+            raise Refused("only root can do this: put sudo before the command")
+        if options.leave:
+            return leave(options)
         # Not below /tmp: where it is small or forbids programs, /opt does not, since the release will run from there.
         with tempfile.TemporaryDirectory(prefix=".flower-join-", dir="/opt") as folder:
             manifest = check(Path(folder), options.ca_fingerprint)
@@ -57,11 +61,24 @@ def main() -> int:
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="join", description="Join this machine to a Flower federation.")
-    parser.add_argument("--ca-fingerprint", required=True, help="as the consortium told you, not as the kit says")
+    parser.add_argument("--ca-fingerprint", help="as the consortium told you, not as the kit says")
     parser.add_argument("--data", metavar="FOLDER", help="the folder with this hospital's data; it is only read")
     parser.add_argument("--set", metavar="NAME=VALUE", action="append", default=[], help="a setting; @FILE reads it")
     parser.add_argument("--check", action="store_true", help="show all that would be done, and change nothing")
-    return parser.parse_args()
+    parser.add_argument("--leave", action="store_true", help="leave the federation: stop its services")
+    parser.add_argument("--purge", action="store_true", help="with --leave: take away all that was made here")
+    options = parser.parse_args()
+    if not options.leave and (options.purge or not options.ca_fingerprint):
+        parser.error("--purge goes with --leave" if options.purge else "--ca-fingerprint is needed to join")
+    return options
+
+
+def leave(options: argparse.Namespace) -> int:
+    """Let this machine leave; what does it was installed here when it joined."""
+    if not LEAVE.exists():
+        raise Refused("this machine has not joined, or has left already: there is nothing to take away")
+    more = [word for word, asked in (("--purge", options.purge), ("--check", options.check)) if asked]
+    return subprocess.run([str(LEAVE), *more], check=False).returncode
 
 
 def check(work: Path, told: str) -> dict[str, Any]:

@@ -50,6 +50,10 @@ class AppRefused(Exception):
     """The site does not allow the app; the text reaches the operator in the reply's error."""
 
 
+class AppEnded(Exception):
+    """The app is not wanted any more; Flower makes a reply of it, by which the SuperNode is free for other work."""
+
+
 class Relay:
     """The other end: sends the request, hears what becomes of it."""
 
@@ -74,13 +78,13 @@ class Relay:
         with contextlib.suppress(OSError):  # it is gone, and this process ends for it
             self._connection.sendall(json.dumps(values).encode() + b"\n")
 
-    def end_with_it(self) -> None:
-        """End this process when the other end is gone: as Flower ends an app that is stopped, then without asking."""
+    def end_with_it(self, number: signal.Signals) -> None:
+        """End this process when the other end is gone or says no more: by the signal, then without asking."""
 
         def watch() -> None:
             while self._connection.recv(1):
                 pass
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
             time.sleep(_GRACE_SECONDS)
             os._exit(1)
 
@@ -213,6 +217,22 @@ def work_in_results(module: Any, run_id: Callable[[], str]) -> None:
     setattr(module, _INSTALL, installed)
 
 
+def prepare_end(program: str) -> signal.Signals:
+    """The signal by which the program is ended.
+
+    A ServerApp ends as Flower ends one that is stopped. A ClientApp must not: it would end without a reply, and the
+    SuperNode, which does one thing at a time, would wait for that until it is started anew.
+    """
+    if program == "flwr-serverapp":
+        return signal.SIGTERM
+
+    def end(*_: object) -> None:
+        raise AppEnded("the app was ended: its run is over, or the site's services were stopped")
+
+    signal.signal(signal.SIGUSR1, end)
+    return signal.SIGUSR1
+
+
 def main() -> int:
     """Read the request, run Flower's program behind the gate, and say how it ended."""
     parser = argparse.ArgumentParser()
@@ -223,7 +243,7 @@ def main() -> int:
     options = parser.parse_args()
     relay = Relay(adopt_connection())
     sys.argv = [options.program, *relay.request()]
-    relay.end_with_it()
+    relay.end_with_it(prepare_end(options.program))
     commands, command, place = PROGRAMS[options.program]
     gate = Gate(options.apps, options.site, lambda: approved(options.approved), relay.tell)
     try:
@@ -238,6 +258,9 @@ def main() -> int:
     except AppRefused as refusal:
         print(refusal, flush=True)
         relay.tell(event="refused", reason=str(refusal))
+        code = 1
+    except AppEnded as ended:
+        print(ended, flush=True)
         code = 1
     relay.tell(exit=code)
     return code

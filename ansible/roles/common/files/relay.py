@@ -5,7 +5,8 @@
 
 SuperExec holds a secret and starts `flwr-clientapp` or `flwr-serverapp` by name for every message. What it finds is
 this program: it hands the arguments over a Unix socket to systemd, which starts an instance of the sandboxed unit,
-and it ends when that instance has ended. When it ends first, the connection closes and the instance ends.
+and it ends when that instance has ended. When it ends first, the connection closes and the instance ends; it also
+ends when the SuperNode has noted that the run is over (see supernode.py), for then this program says no more.
 
 The conversation: this program sends one line of JSON, {"argv": [...]}; the instance answers with lines of JSON,
 {"event": "started" | "refused", "run": ..., "app": ..., "hash": ..., "reason": ...} and at last {"exit": code}.
@@ -20,10 +21,16 @@ import json
 import os
 import socket
 import sys
+import threading
+import time
+from collections.abc import Callable
 from typing import IO
 
 SOCKETS = {"flwr-clientapp": "/run/flower/clientapp.sock", "flwr-serverapp": "/run/flower/serverapp.sock"}
 LIBRARY = "/opt/flower/libexec"
+# Where the SuperNode notes which runs are over, an empty file for each.
+OVER = "/run/flower-supernode/over"
+_LOOK_SECONDS = 2.0
 _LINE_LIMIT = 1 << 16
 _SECRET = "--token"
 # Of the process that started this one: an instance is tied to this program instead, by the connection.
@@ -44,7 +51,8 @@ def main(argv: list[str]) -> int:
         return 1
     with connection, connection.makefile("rb") as answers:
         connection.sendall(json.dumps({"argv": without(argv[1:], _PARENT)}).encode() + b"\n")
-        return follow(answers, program)
+        end = end_when_over(connection) if program == "flwr-clientapp" else lambda run: None
+        return follow(answers, program, end)
 
 
 def hide(argv: list[str]) -> None:
@@ -82,8 +90,28 @@ def without(arguments: list[str], option: str) -> list[str]:
     return arguments[:at] + arguments[at + 2 :]
 
 
-def follow(answers: IO[bytes], program: str) -> int:
-    """Note in the audit trail what the instance says of the app, until it ends; returns the app's exit code."""
+def end_when_over(connection: socket.socket, seconds: float = _LOOK_SECONDS) -> Callable[[str], None]:
+    """What is to be called with a run's id: from then on the instance ends once the SuperNode says it is over."""
+
+    def look(run: str) -> None:
+        while not is_over(run):
+            time.sleep(seconds)
+        with contextlib.suppress(OSError):  # it has ended by itself
+            connection.shutdown(socket.SHUT_WR)
+
+    return lambda run: threading.Thread(target=look, args=(run,), daemon=True).start()
+
+
+def is_over(run: str) -> bool:
+    """Whether the SuperNode has noted that the run is over."""
+    return run.isdecimal() and os.path.exists(f"{OVER}/{run}")
+
+
+def follow(answers: IO[bytes], program: str, on_start: Callable[[str], None] = lambda run: None) -> int:
+    """Note in the audit trail what the instance says of the app, until it ends; returns the app's exit code.
+
+    `on_start` hears the run's id.
+    """
     app: dict[str, str] | None = None
     code = None
     while line := answers.readline(_LINE_LIMIT):
@@ -96,10 +124,12 @@ def follow(answers: IO[bytes], program: str) -> int:
         if app is None and answer.get("event") in ("started", "refused"):
             app = {key: str(answer.get(key) or "")[:1000] for key in ("event", "run", "app", "hash", "reason")}
             note(app["event"], app, program)
+            on_start(app["run"])
         elif type(answer.get("exit")) is int:
             code = answer["exit"]
     if app is not None and app["event"] == "started":
-        note("finished", app, program, {0: "done", None: "killed"}.get(code, "failed"))
+        result = {0: "done", None: "killed"}.get(code, "failed")
+        note("finished", app, program, "ended" if code != 0 and is_over(app["run"]) else result)
     return 1 if code is None else code & 0xFF
 
 

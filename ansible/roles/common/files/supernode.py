@@ -1,0 +1,143 @@
+# Copyright: the Flowerbed authors
+# SPDX-License-Identifier: Apache-2.0
+"""Runs Flower's SuperNode, which also learns here that a run is over while its message is being worked on.
+
+Flower asks for a run once, before its first message. The ClientApp of a run that is stopped later would go on, and
+nothing else would be done at the site until it ends by itself. So the SuperLink is asked again while a message is
+being worked on, and a run that is over is noted as an empty file that bears its id. relay.py looks for it, and ends
+the ClientApp; the SuperNode then has a reply, which nobody wants any more, and takes new work.
+
+Where this version of Flower has another shape, nothing is noted and the SuperNode runs as it would without this.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+PROGRAM = ("flwr.supernode.cli", "flower_supernode")
+# By this name that module calls what connects to the SuperLink; it gives these functions, in this order.
+PLACE, CONNECT = "flwr.supernode.start_client_internal", "http_request_response"
+_RECEIVE, _SEND, _GET_RUN = 1, 2, 3
+_FUNCTIONS = 8
+# What Flower raises for a run that is not running.
+OVER = ("flwr.supercore.run", "RunNotRunningException")
+_SECONDS = 10.0
+# A SuperLink that is just starting, or a gateway, may refuse once what it would not refuse again.
+_TIMES = 2
+
+
+class Watch:
+    """Asks for the run whose message is being worked on, until the reply is sent."""
+
+    def __init__(self, get_run: Callable[[int], Any], over: type[BaseException], folder: Path) -> None:
+        self._get_run = get_run
+        self._over = over
+        self._folder = folder
+        self._run: int | None = None
+
+    def begin(self, run: int) -> None:
+        """A message of this run has come."""
+        with contextlib.suppress(OSError):
+            (self._folder / str(run)).unlink(missing_ok=True)
+        self._run = run
+
+    def end(self) -> None:
+        """Its reply is about to be sent."""
+        self._run = None
+
+    def look(self) -> bool:
+        """Ask once; returns whether the run is over."""
+        run = self._run
+        if run is None:
+            return False
+        try:
+            self._get_run(run)
+        except self._over:
+            return self._run == run
+        except Exception:  # whatever it is, Flower meets it as well and says so
+            return False
+        return False
+
+    def note(self) -> None:
+        """Leave the file for the relay."""
+        run, self._run = self._run, None
+        if run is None:
+            return
+        print(f"run {run} is over: its ClientApp is ended", flush=True)
+        with contextlib.suppress(OSError):
+            self._folder.mkdir(exist_ok=True)
+            self._folder.chmod(0o755)
+            (self._folder / str(run)).touch()
+
+    def keep_looking(self, seconds: float = _SECONDS) -> None:
+        """Look for ever."""
+        times = 0
+        while True:
+            time.sleep(seconds)
+            times = times + 1 if self.look() else 0
+            if times == _TIMES:
+                self.note()
+                times = 0
+
+
+def stand_in(module: Any, over: type[BaseException], folder: Path, seconds: float = _SECONDS) -> None:
+    """Put the watch where `module` connects to the SuperLink."""
+    connect = getattr(module, CONNECT, None)
+    if not callable(connect):
+        print(f"this version of Flower has no {module.__name__}.{CONNECT}: runs that are stopped are not noticed here")
+        return
+
+    @contextlib.contextmanager
+    def connected(*words: Any, **options: Any) -> Iterator[Any]:
+        with connect(*words, **options) as functions:
+            yield functions if len(functions) != _FUNCTIONS else watched(functions, over, folder, seconds)
+
+    setattr(module, CONNECT, connected)
+
+
+def watched(functions: tuple[Any, ...], over: type[BaseException], folder: Path, seconds: float) -> tuple[Any, ...]:
+    """The same functions; what comes and goes through them is watched."""
+    receive, send = functions[_RECEIVE], functions[_SEND]
+    watch = Watch(functions[_GET_RUN], over, folder)
+
+    def received() -> Any:
+        found = receive()
+        if found is not None:
+            watch.begin(found[0].metadata.run_id)
+        return found
+
+    def sent(*words: Any) -> Any:
+        watch.end()
+        return send(*words)
+
+    threading.Thread(target=watch.keep_looking, args=(seconds,), daemon=True).start()
+    changed = list(functions)
+    changed[_RECEIVE], changed[_SEND] = received, sent
+    return tuple(changed)
+
+
+def main() -> None:
+    """Put the watch in and run Flower's program, which reads its arguments itself."""
+    sys.argv[0] = "flower-supernode"
+    place, name = OVER
+    folder = os.environ.get("RUNTIME_DIRECTORY")
+    try:
+        over = getattr(importlib.import_module(place), name)
+        if folder:
+            stand_in(importlib.import_module(PLACE), over, Path(folder) / "over")
+    except (ImportError, AttributeError) as error:
+        print(f"runs that are stopped are not noticed here: {error}", flush=True)
+    commands, command = PROGRAM
+    getattr(importlib.import_module(commands), command)()
+
+
+if __name__ == "__main__":
+    main()
