@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,13 +43,14 @@ def play(
     variables: Mapping[str, Any] | None = None,
     also: Path | None = None,
     tolerate: bool = False,
+    skip: Sequence[str] = (),
     on_step: Callable[[str], None] = lambda step: None,
 ) -> Outcome:
     """Run one of the collection's playbooks on the federation.
 
     `check` changes nothing and reports what would change; `limit` names the hosts, otherwise all; `variables` go before
-    those of the inventory, and `also` is a second one; `tolerate` leaves failed hosts to the caller; `on_step` hears
-    each play's and task's name.
+    those of the inventory, and `also` is a second one; `tolerate` leaves failed hosts to the caller; `skip` names the
+    tags of what is left out; `on_step` hears each play's and task's name.
     Raises WorkFailed with one line that names the first host that failed, and UsageError where Ansible
     cannot read the inventory.
     """
@@ -60,6 +61,7 @@ def play(
     command += ["--inventory", str(also)] if also else []
     command += ["--check", "--diff"] if check else []
     command += ["--limit", ",".join(limit)] if limit else []
+    command += ["--skip-tags", ",".join(skip)] if skip else []
     command += ["--extra-vars", json.dumps(dict(variables))] if variables else []
     outcome = Outcome()
     other: list[str] = []
