@@ -333,6 +333,7 @@ def coordinator(superlink: SuperLink, registrations: Registrations, tmp_path: Pa
             "root_certificates": str(superlink.ca),
             "insecure": False,
             "purge": True,
+            "gone": [],
             "revoked": [],
             "record": str(tmp_path / "nodes.json"),
             "database": str(superlink.database),

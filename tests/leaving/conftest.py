@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from testinfra.host import Host
 
 from flowerbed import custody, inventory, machines
 from flowerbed.paths import REPOSITORY
@@ -24,7 +25,13 @@ class Known:
     """The federation, and its hosts as they were before."""
 
     standing: Standing
+    hosts: dict[str, Host]
+    """By name, also when they have left."""
     before: dict[str, dict[str, list[str]]]
+
+    def differences(self, name: str) -> list[str]:
+        """What is otherwise on a host than it was before anything of Flowerbed was there."""
+        return snapshot.differences(self.before[name], snapshot.take(self.hosts[name]))
 
     def drift(self) -> tuple[int, dict[str, Any]]:
         """What `flowerbed drift` says, and its exit code."""
@@ -60,9 +67,10 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Known]:
         custody.make(standing.federation)
         made = machines.up(standing.federation)
         inventory.write(inventory.parse(made.inventory, "lab"), standing.federation)
-        before = {name: snapshot.take(standing.host(name)) for name in ("coordinator", *SITES)}
+        hosts = {name: standing.host(name) for name in ("coordinator", *SITES)}
+        before = {name: snapshot.take(host) for name, host in hosts.items()}
     except BaseException:
         standing.flowerbed("down", standing.path)
         raise
     with up(standing):
-        yield Known(standing, before)
+        yield Known(standing, hosts, before)

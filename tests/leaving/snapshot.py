@@ -23,13 +23,14 @@ PASSING = {
 OF_PACKAGES = (
     r"/var/(lib/(dpkg|apt|systemd/deb-systemd-helper-.*|nginx|ucf)|cache/(apt|debconf|man|ldconfig))(/.*)?|/etc/rc\d.*"
 )
+# /run/flowerbed.turn is held by who changes the federation, such as by this very leaving; it is gone with the next boot.
 _FILES = r"""
 find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /run \) -prune -o -printf '%y %m %U %G %p\t%l\n'
 echo ---
 find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /var/log \) -prune -o -type f -print0 \
   | xargs -0 sha256sum
 echo ---
-ls -d /run/flower* /run/systemd/transient/flower* 2>/dev/null
+ls -d /run/flower* /run/systemd/transient/flower* 2>/dev/null | grep -vx /run/flowerbed.turn
 echo ---
 getent passwd; getent group; getent shadow | cut -d: -f1
 echo ---

@@ -7,7 +7,6 @@ import pytest
 
 from flowerbed import inventory
 from tests.e2e.conftest import Standing
-from tests.leaving import snapshot
 from tests.leaving.conftest import TINY, Known, wait_until, write_platform
 
 RUN = ("-c", "min-nodes=1", "-c", "num-server-rounds=6", "-c", "reply-timeout=900.0")
@@ -36,8 +35,7 @@ def test_the_run_goes_on_with_the_other_site_and_no_reply_is_missing(known: Know
 
 
 def test_the_machine_is_as_it_was_before_it_joined(known: Known, left: dict[str, Any]) -> None:
-    now = snapshot.take(known.standing.host("hospital-b"))
-    assert snapshot.differences(known.before["hospital-b"], now) == []
+    assert known.differences("hospital-b") == []
 
 
 def test_what_was_taken_away_and_what_stays_is_said(known: Known, left: dict[str, Any]) -> None:
@@ -49,7 +47,7 @@ def test_what_was_taken_away_and_what_stays_is_said(known: Known, left: dict[str
 
 
 def test_the_hospitals_data_is_there(known: Known, left: dict[str, Any]) -> None:
-    assert known.standing.host("hospital-b").check_output("cat /srv/hospital/* | wc -l") != "0"
+    assert known.hosts["hospital-b"].check_output("cat /srv/hospital/* | wc -l") != "0"
 
 
 def test_up_lets_it_stay_out_as_long_as_its_entry_is_there(known: Known, left: dict[str, Any]) -> None:
@@ -58,7 +56,7 @@ def test_up_lets_it_stay_out_as_long_as_its_entry_is_there(known: Known, left: d
     assert raised.returncode == 0, raised.stderr
     assert json.loads(raised.stdout)["sites"] == ["hospital-a"]
     assert "hospital-b was removed and stays out" in " ".join(raised.stderr.split())
-    assert not standing.host("hospital-b").file("/etc/flower").exists
+    assert not known.hosts["hospital-b"].file("/etc/flower").exists
     # The next run is that of the site that is left, and a second removal has nothing to do.
     done = standing.succeed("run", str(TINY), "--federation", standing.path, "-c", "min-nodes=1")
     assert done["status"] == "completed"
@@ -79,12 +77,12 @@ def test_a_removed_site_joins_again_only_when_it_is_asked_for(known: Known, left
 
 
 def test_the_hospital_itself_takes_everything_off_without_the_operator(known: Known, left: dict[str, Any]) -> None:
-    host = known.standing.host("hospital-b")
+    host = known.hosts["hospital-b"]
     said = host.check_output("/opt/flower/libexec/leave --purge --check")
     assert "remove /opt/flower" in said
     assert host.service("flower-supernode").is_running
     host.check_output("/opt/flower/libexec/leave --purge")
-    assert snapshot.differences(known.before["hospital-b"], snapshot.take(host)) == []
+    assert known.differences("hospital-b") == []
     trail = host.check_output("journalctl -t flowerbed -o cat --no-pager")
     assert "this machine left the federation" in trail
 
@@ -117,4 +115,4 @@ def test_flowerbed_is_taken_off_machines_that_exist_without_it(known: Known, lef
     (by_hand / "hosts.yml").write_text(json.dumps(document))
     standing.succeed("down", str(by_hand), "--purge")
     for name in (hosts.coordinator.name, *hosts.sites):
-        assert snapshot.differences(known.before[name], snapshot.take(standing.host(name))) == [], name
+        assert known.differences(name) == [], name

@@ -28,6 +28,8 @@ RECORD = Path("/var/lib/flower/made.json")
 UNITS = "/etc/systemd/system"
 SCHEMA = 1
 _CURRENT = Path("/opt/flower/current")
+# Where systemd notes when a timer last ran.
+_STAMPS = Path("/var/lib/systemd/timers")
 # Gone with the next boot at the latest.
 _PASSING = ("/tmp/", "/run/", "/var/tmp/", "/dev/shm/")  # noqa: S108 - nothing is written there
 # Timers that modules start for a while.
@@ -111,6 +113,8 @@ def note_file(path: Path, record: Path = RECORD) -> None:
     if name.startswith(_PASSING):
         return
     note_folders(path.parent, record)
+    if path.suffix == ".timer":
+        note_folders(_STAMPS, record)
     if not path.exists():
         note("files", name, record=record)
         return
@@ -255,7 +259,7 @@ def _take_away(made: Made, left: Left, check: bool, record: Path) -> None:
     for table in _tables(made):
         left.removed.append(f"nft table {table}")
         _do(check, "nft", "delete", "table", *table.split())
-    stamps = [f"/var/lib/systemd/timers/stamp-{path.name}" for path in _unit_files(made) if path.suffix == ".timer"]
+    stamps = [f"{_STAMPS}/stamp-{path.name}" for path in _unit_files(made) if path.suffix == ".timer"]
     for path in [*_passing(made), *made.files, *stamps, *made.trees]:
         if record.is_relative_to(path) or not os.path.lexists(path):
             continue
