@@ -112,10 +112,12 @@ def _compare_hosts(
             tolerate=True,
             on_step=on_step,
         )
-        # One host that fails ends the play for all, so what was found on the others may not be everything.
+        # One host that fails may end the play for all: the others are asked again, without it.
         drift.unknown |= outcome.failures
+        found = _differences(outcome)
+        drift.hosts += [one for one in found if not outcome.failures or one.name in outcome.failures]
         if not outcome.failures:
-            drift.hosts = _differences(outcome)
+            drift.hosts.sort(key=lambda one: (one.name, one.what))
             return
 
 
@@ -124,7 +126,7 @@ def _differences(outcome: hosts.Outcome) -> list[Difference]:
     for change in outcome.changes:
         lines = tuple(line for one in change["diff"] for line in _lines(one))
         found.append(Difference(change["host"], change["task"].rpartition(" : ")[2], lines))
-    return sorted(found, key=lambda one: (one.name, one.what))
+    return found
 
 
 def _lines(diff: dict[str, Any]) -> list[str]:

@@ -23,7 +23,7 @@ PASSING = {
 OF_PACKAGES = (
     r"/var/(lib/(dpkg|apt|systemd/deb-systemd-helper-.*|nginx|ucf)|cache/(apt|debconf|man|ldconfig))(/.*)?|/etc/rc\d.*"
 )
-# /run/flowerbed.turn is held by who changes the federation, such as by this very leaving; it is gone with the next boot.
+# /run/flowerbed.turn is held by who changes the federation, as by this leaving; it is gone with the next boot.
 _FILES = r"""
 find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /run \) -prune -o -printf '%y %m %U %G %p\t%l\n'
 echo ---
