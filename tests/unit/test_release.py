@@ -347,6 +347,7 @@ class Host:
             check=False,
             capture_output=True,
             text=True,
+            env={**os.environ, "PYTHONPATH": str(ANSIBLE / "collections")},  # a host gets what it imports sent along
         )
         answer: dict[str, Any] = json.loads(done.stdout)
         return answer
