@@ -34,13 +34,14 @@ EVERYTHING = (
 )
 
 
-def readme() -> list[str]:
-    """The commands of the README's section, the operator's and the hospital's."""
-    section = (REPOSITORY / "README.md").read_text().split("### A hospital joins")[1].split("\n### ")[0]
+def readme(title: str) -> list[str]:
+    """The commands of a section of the README, the operator's and the hospital's."""
+    section = (REPOSITORY / "README.md").read_text().split(f"### {title}\n")[1].split("\n### ")[0]
     return re.findall(r"^\$ (.*)$", section, re.MULTILINE)
 
 
-BUILD, SUM, UNPACK, CHECK, JOIN, APPROVE = readme()
+BUILD, SUM, UNPACK, CHECK, JOIN, APPROVE = readme("A hospital joins")
+LEAVE = readme("A site leaves")[1]
 
 
 @dataclass

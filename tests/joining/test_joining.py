@@ -11,7 +11,19 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.joining.conftest import APPROVE, BUILD, CHECK, HOSPITALS, JOIN, REACHED, SUM, UNPACK, Hospital, Joining
+from tests.joining.conftest import (
+    APPROVE,
+    BUILD,
+    CHECK,
+    HOSPITALS,
+    JOIN,
+    LEAVE,
+    REACHED,
+    SUM,
+    UNPACK,
+    Hospital,
+    Joining,
+)
 
 NOT_REGISTERED = "Failed to activate SuperNode"
 ALL = sorted([REACHED, *HOSPITALS])
@@ -104,7 +116,7 @@ def test_check_shows_what_would_be_done_and_changes_nothing(joining: Joining) ->
     assert joining.hospitals["hospital-e"].says(UNPACK).returncode == 0
     before = {name: hospital.everything() for name, hospital in joining.hospitals.items()}
     for said in in_each(joining, CHECK).values():
-        assert "+ExecStart=/opt/flower/current/bin/flower-supernode" in said
+        assert "+ExecStart=/opt/flower/current/bin/python -P /opt/flower/libexec/supernode.py" in said
         assert '+data-path = "/srv/hospital"' in said
         assert "nothing was changed" in said
     assert {name: hospital.everything() for name, hospital in joining.hospitals.items()} == before
@@ -188,3 +200,25 @@ def test_up_keeps_the_sites_that_joined_by_kit(joining: Joining) -> None:
     assert up["sites"] == ALL
     assert up["hosts_changed"] == {"coordinator": 0, REACHED: 0}
     assert joining.standing.succeed("status", joining.standing.path)["healthy"]
+
+
+def test_a_hospital_leaves_by_its_kit_and_the_consortium_lets_it_go(joining: Joining) -> None:
+    hospital = joining.hospitals["hospital-e"]
+    gone = joining.standing.succeed("site", "remove", "hospital-e", "--federation", joining.standing.path, "--purge")
+    assert not gone["purged"]
+    assert "the hospital takes the software off its machine with" in gone["left_to_do"][0]
+    assert "hospital-e" not in json.loads(joining.standing.federation.approved_file.read_text())["sites"]
+    before = hospital.everything()
+    assert "Nothing was changed." in hospital.says(LEAVE + " --check").stdout
+    assert hospital.on("systemctl is-enabled flower-supernode") == "enabled"
+    done = hospital.says(LEAVE)
+    assert done.returncode == 0, done.stdout + done.stderr
+    after = hospital.everything()
+    left = [line for line in after if re.search(r"/(etc|opt|var/lib|run)(/systemd/.*)?/flower|^flower", line)]
+    assert left == []
+    assert len(after) < len(before)
+    again = hospital.says(LEAVE)
+    assert again.returncode == 2
+    assert "has not joined, or has left already" in again.stderr
+    listed = joining.standing.succeed("site", "list", joining.standing.path)["sites"]
+    assert [one["name"] for one in listed] == [REACHED, "hospital-d"]

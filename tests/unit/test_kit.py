@@ -197,6 +197,22 @@ def test_a_file_that_lies_beside_the_program_is_not_imported(authority: pki.Auth
     assert "SMUGGLED" not in done.stdout + done.stderr
 
 
+def test_leaving_needs_nothing_of_the_kit_and_joining_needs_the_fingerprint(
+    authority: pki.Authority, tmp_path: Path
+) -> None:
+    write(tmp_path, authority)
+    (tmp_path / "manifest.p7s").unlink()
+
+    def says(*words: str) -> tuple[int, str]:
+        done = subprocess.run([tmp_path / "join", *words], capture_output=True, text=True, check=False)
+        return done.returncode, done.stderr
+
+    code, said = says("--leave", "--purge")
+    assert (code, "has not joined" in said or "only root" in said) == (2, True)
+    assert says("--purge")[0] == says()[0] == 2
+    assert "--ca-fingerprint is needed to join" in says()[1]
+
+
 def test_a_signing_certificate_is_good_for_nothing_else(authority: pki.Authority, tmp_path: Path) -> None:
     certificate = signer(authority, pki.make_key())
     (tmp_path / "ca.crt").write_text(pki.to_pem(authority.certificate))
