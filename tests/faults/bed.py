@@ -143,7 +143,7 @@ class Bed:
 
     def run(self, *words: str) -> Driven:
         """Start a run of the app, and follow it."""
-        return self.start("run", str(APP), "--federation", self.standing.path, *words)
+        return self.start("run", str(APP), "--federation", self.standing.path, "-c", "num-server-rounds=3", *words)
 
     def end(self, run: Driven) -> Ended:
         """Wait until a run is home."""
@@ -261,4 +261,4 @@ def wait_for(
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, f"{what}: {why()}"
-        time.sleep(0.5)
+        time.sleep(1)

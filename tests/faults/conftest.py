@@ -17,8 +17,9 @@ def prepare(made: Standing) -> None:
     )
     platform = made.federation.path / "lab.tfvars"
     platform.write_text(f'network = "{made.network}"\n\nsites = {{\n{entries}\n}}\n')
-    with (made.federation.path / "group_vars" / "gateway.yml").open("a") as variables:
-        variables.write(f"gateway_dns_names: [{GATEWAY_NAME}]\n")
+    for group, setting in (("gateway", "gateway_dns_names"), ("superlink", "authority_permitted_dns")):
+        with (made.federation.path / "group_vars" / f"{group}.yml").open("a") as variables:
+            variables.write(f"{setting}: [localhost, {GATEWAY_NAME}]\n")
 
 
 @pytest.fixture(scope="session")

@@ -17,8 +17,7 @@ def elsewhere(bed: Bed) -> Standing:
     work = bed.standing.work / "elsewhere"
     path = work / bed.name
     shutil.rmtree(work, ignore_errors=True)
-    shutil.copytree(bed.federation.path, path, symlinks=True, ignore=shutil.ignore_patterns("turn.lock", "ssh"))
-    shutil.copytree(bed.federation.secrets / "ssh", path / "secrets" / "ssh")
+    shutil.copytree(bed.federation.path, path, symlinks=True, ignore=shutil.ignore_patterns("turn.lock"))
     return Standing(FederationFolder(path), work, bed.standing.network)
 
 

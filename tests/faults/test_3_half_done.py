@@ -14,7 +14,7 @@ from tests.faults.promises import assert_next_run_completes, assert_nothing_lost
 def test_a_change_that_is_killed_is_ended_by_the_same_call(bed: Bed, change: HalfDone) -> None:
     change.prepare(bed)
     before = bed.kept()
-    run = bed.run("-c", "num-server-rounds=6")
+    run = bed.run("-c", "num-server-rounds=5")
     run.until(r"round 1/\d+ train")
     bed.kill_at(change.at, *change.command, bed.standing.path)
     began = time.monotonic()
