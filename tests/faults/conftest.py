@@ -17,9 +17,13 @@ def prepare(made: Standing) -> None:
     )
     platform = made.federation.path / "lab.tfvars"
     platform.write_text(f'network = "{made.network}"\n\nsites = {{\n{entries}\n}}\n')
-    for group, setting in (("gateway", "gateway_dns_names"), ("superlink", "authority_permitted_dns")):
+    settings = {
+        "gateway": f"gateway_dns_names: [{GATEWAY_NAME}]",
+        "superlink": f"authority_permitted_dns: [localhost, {GATEWAY_NAME}]",
+    }
+    for group, setting in settings.items():
         with (made.federation.path / "group_vars" / f"{group}.yml").open("a") as variables:
-            variables.write(f"{setting}: [localhost, {GATEWAY_NAME}]\n")
+            variables.write(f"{setting}\n")
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ DROP_IN = "/etc/systemd/system/flower-supernode.service.d"
 GATEWAY_NAME = "flower.faults.example"
 AT_A_SITE = "flower-supernode flower-superexec-clientapp flower-clientapp.socket"
 AT_THE_COORDINATOR = "flower-superlink flower-superexec-serverapp flower-serverapp.socket"
+DAMAGED = "database damaged, brought back by `restore`"
 COMPLETED, INCOMPLETE, FAILED = "completed", "incomplete", "failed"
 
 
@@ -220,7 +221,7 @@ FAULTS = [
         lambda bed: lab.cut(bed.name, "hospital-b"),
         (INCOMPLETE,),
         reason="hospital-b",
-        meanwhile="exit",
+        meanwhile=r"exit 1.*hospital-b[^\n]*offline",
         lasts=300,
         mend=lambda bed: lab.restore(bed.name, "hospital-b"),
     ),
@@ -265,6 +266,7 @@ FAULTS = [
         lambda bed: set_clock(bed, "hospital-b", "-600"),
         (COMPLETED, INCOMPLETE),
         reason="hospital-b|went offline",
+        meanwhile=r"exit 1.*hospital-b[^\n]*(offline|activating)",
         lasts=30,
         mend=lambda bed: set_clock_right(bed, "hospital-b"),
     ),
@@ -332,19 +334,27 @@ HALF_DONE = [
     HalfDone(
         "`up` killed while it writes configuration",
         ("up",),
-        at="Describe users, folders",
+        at=r"Configure \| Describe users",
         prepare=want_another_environment,
     ),
     HalfDone(
         "`up` killed while it starts SuperNodes",
         ("up",),
-        at="Run the SuperNode",
+        at=r"supernode : Run \| Keep the units running",
         prepare=want_another_environment,
     ),
-    HalfDone("`rotate` killed while it makes keys", ("rotate",), at="both CAs: .*Make the", makes_keys=True),
-    HalfDone("`rotate` killed while runs are held", ("rotate",), at="both CAs: .*Run the SuperNode", makes_keys=True),
-    HalfDone("`rotate` killed while the CA is replaced", ("rotate",), at="new CA: .*Run the gateway", makes_keys=True),
+    HalfDone("`rotate` killed while it makes keys", ("rotate",), at=r"both CAs: .*Rotate \|", makes_keys=True),
+    HalfDone("`rotate` killed while runs are held", ("rotate",), at="both CAs: Let no round begin", makes_keys=True),
     HalfDone(
-        "`rotate` killed while the old CA is taken out", ("rotate",), at="old CA out: .*SuperNode", makes_keys=True
+        "`rotate` killed while the CA is replaced",
+        ("rotate",),
+        at="new CA: .*Put the certificate on the host",
+        makes_keys=True,
+    ),
+    HalfDone(
+        "`rotate` killed while the old CA is taken out",
+        ("rotate",),
+        at="old CA out: Let no round begin",
+        makes_keys=True,
     ),
 ]

@@ -18,9 +18,10 @@ def test_a_fault_costs_a_run_at_most(bed: Bed, fault: Fault) -> None:
         run = bed.run(*(word for setting in fault.config for word in ("-c", setting)))
         run.until(fault.at)
         fault.strike(bed)
-        if fault.meanwhile:
-            assert re.search(fault.meanwhile, bed.told(), re.DOTALL)
         time.sleep(fault.lasts)
+        if fault.meanwhile:
+            told = bed.told()
+            assert re.search(fault.meanwhile, told, re.DOTALL), told
         ended_at = time.monotonic()
         fault.mend(bed)
         bed.recovered()
