@@ -29,5 +29,6 @@ def test_a_fault_costs_a_run_at_most(bed: Bed, fault: Fault) -> None:
         ended = bed.end(run)
         assert_told(ended, fault.verdicts, fault.reason)
         assert_nothing_lost(before, bed.kept(), new_keys=fault.makes_keys)
+    bed.recovered()
     assert_next_run_completes(bed, ended)
     results.note(fault.name, bed, ended, recovery)
