@@ -202,7 +202,9 @@ class Bed:
                     keys[f"{host}:{path}"] = digest
             if host != "coordinator":
                 data[host] = self.on(host, sums % "/srv/hospital")
-        listed = json.loads(self.standing.flwr("supernode", "list", "--format", "json").stdout)["nodes"]
+        done = self.standing.flwr("supernode", "list", "--format", "json")
+        assert done.returncode == 0, done.stderr
+        listed = json.loads(done.stdout)["nodes"]
         runs = self.standing.succeed("runs", self.standing.path, "--limit", "1000")["runs"]
         return Kept(
             {site: (entry["node_id"], entry["public_key"]) for site, entry in record.items()},

@@ -13,6 +13,7 @@ from tests.faults.promises import assert_next_run_completes, assert_nothing_lost
 
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
 def test_a_fault_costs_a_run_at_most(bed: Bed, fault: Fault) -> None:
+    bed.recovered()
     with fault.around(bed):
         before = bed.kept()
         run = bed.run(*(word for setting in fault.config for word in ("-c", setting)))

@@ -12,6 +12,7 @@ from tests.faults.promises import assert_next_run_completes, assert_nothing_lost
 
 @pytest.mark.parametrize("change", HALF_DONE, ids=str)
 def test_a_change_that_is_killed_is_ended_by_the_same_call(bed: Bed, change: HalfDone) -> None:
+    bed.recovered()
     change.prepare(bed)
     before = bed.kept()
     run = bed.run("-c", "num-server-rounds=5")
