@@ -52,3 +52,6 @@ coordinator = {
 # Hospitals that run aws_site in an account of their own, or a machine of any other kind: what address they come from.
 # They are told the output `gateway`.
 # gateway_clients = { hospital-x = "203.0.113.8" }
+
+# Prometheus, alerts and a status page on the coordinator (`flowerbed dashboard`); a site gets a node exporter.
+# monitoring = ["coordinator"]

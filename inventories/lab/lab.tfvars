@@ -26,3 +26,6 @@ sites = {
 
 # Debian's release on the machines: bookworm or trixie.
 # suite = "bookworm"
+
+# Prometheus, alerts and a status page on the coordinator (`flowerbed dashboard`); a site gets a node exporter.
+# monitoring = ["coordinator"]

@@ -20,7 +20,7 @@ from flowerbed.errors import UsageError
 from flowerbed.federation import FederationFolder
 from flowerbed.inventory import HOST_NAME, TEMPLATE_MARKERS
 
-GROUPS = ("superlink", "gateway", "supernode")
+GROUPS = ("superlink", "gateway", "supernode", "monitoring")
 _RESERVED = {"all", "ungrouped", "localhost", *GROUPS}
 
 
@@ -282,8 +282,11 @@ class _HostsFile(_Reader):
             node = self.machines[members["gateway"][0]].node
             self.say(node, members["gateway"][0], f"is another host than the SuperLink's, {members['superlink'][0]}")
         for name in members["supernode"]:
-            if len(self.machines[name].groups) > 1:
+            if {"superlink", "gateway"} & set(self.machines[name].groups):
                 self.say(self.machines[name].node, name, "is the coordinator: a site is a machine of its own")
+        for name in members["monitoring"]:
+            if self.machines[name].groups == ["monitoring"]:
+                self.say(self.machines[name].node, name, "is monitored alone: it is no host of this federation")
 
     def _is_a_hospitals_own(self) -> bool:
         """Whether a platform of one hospital wrote it: the coordinator is another organisation's."""

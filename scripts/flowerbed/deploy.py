@@ -15,6 +15,7 @@ from flowerbed import (
     journal,
     leaving,
     machines,
+    packages,
     release,
     revocation,
     ssh,
@@ -88,6 +89,8 @@ def up(
     known = inventory.read(federation)
     _refuse_closed_ways(known)
     built += [_build_release(federation, steps, python) for python in known.pythons if python not in pythons]
+    if not check:
+        _bring_packages(federation, known, steps)
     with steps.step("hosts") as step:
         variables = {"_common_verify": True} if verify else {}
         outcome = hosts.play(federation, "site.yml", check=check, variables=variables, on_step=step.now)
@@ -155,6 +158,16 @@ def _joining(
         seconds=dict(steps.seconds),
         complete=False,
     )
+
+
+def _bring_packages(federation: FederationFolder, known: inventory.Hosts, steps: Steps) -> None:
+    """The lab's hosts have no package source: what monitoring needs is fetched here, once for each."""
+    in_lab = federation.platform_file is not None and federation.platform_file.stem == "lab"
+    missing = [host for host in known.monitored if not packages.archive_of(federation, host.name).exists()]
+    if in_lab and missing:
+        with steps.step("packages") as step:
+            made = packages.bring(federation, missing, step.now)
+            step.result = ", ".join(f"{len(one.packages)} for {one.host}" for one in made) or "none is missing"
 
 
 def _record(federation: FederationFolder, known: inventory.Hosts, outcome: hosts.Outcome, steps: Steps) -> None:

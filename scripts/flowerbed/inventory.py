@@ -98,6 +98,8 @@ class Inventory(_Strict):
     coordinator: Coordinator | None = None
     gateway: Gateway | None = None
     sites: dict[str, Site] = {}
+    monitoring: list[str] = []
+    """The names of the machines that are monitored."""
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
@@ -157,6 +159,8 @@ def ansible_form(inventory: Inventory, federation: str, removed: Collection[str]
     if coordinator:
         groups["superlink"] = {"hosts": {coordinator.name: _machine_variables(coordinator)}}
         groups["gateway"] = {"hosts": {coordinator.name: {}}}
+    if inventory.monitoring:
+        groups["monitoring"] = {"hosts": {name: {} for name in inventory.monitoring}}
     if gateway:
         groups["supernode"]["vars"] = {"supernode_gateway": f"{gateway.address}:{gateway.port}"}
     shared = {"flowerbed_schema": SCHEMA, "flowerbed_federation": federation}
@@ -210,6 +214,13 @@ class Hosts(_Strict):
     sites: dict[str, Host]
     removed: dict[str, Host] = {}
     """Sites that were removed while the platform still has their machines."""
+    monitoring: list[str] = []
+    """The names of the hosts that are monitored."""
+
+    @property
+    def monitored(self) -> list[Host]:
+        """The hosts that are monitored."""
+        return [host for host in (self.coordinator, *self.sites.values()) if host.name in self.monitoring]
 
     @property
     def pythons(self) -> list[str]:
@@ -242,6 +253,7 @@ def read(federation: FederationFolder) -> Hosts:
             coordinator=_host(coordinator, of_superlink | (variables or {})),
             sites={name: _host(name, of_sites | (values or {})) for name, values in sites.items()},
             removed={name: _host(name, of_sites | (values or {})) for name, values in removed.items()},
+            monitoring=list((groups.get("monitoring") or {}).get("hosts") or {}),
         )
     except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())
@@ -311,6 +323,11 @@ def _check_names_and_addresses(inventory: Inventory, source: str) -> None:
         if not HOST_NAME.fullmatch(name):
             raise UsageError(
                 f"{source}: '{name}' is no host name: use lower-case letters, digits and dashes, 32 at most"
+            )
+    for name in inventory.monitoring:
+        if name not in machines:
+            raise UsageError(
+                f"{source}: monitoring names '{name}', which is no machine: there are {', '.join(machines)}"
             )
     ways = Counter((machine.address, machine.port) for machine in machines.values())
     for (address, port), count in ways.items():

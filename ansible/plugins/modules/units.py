@@ -157,8 +157,17 @@ class Units:
         """Let systemd read changed unit files."""
         if self.module.check_mode:
             return
-        if any(self._stale(self.show(name)) for name in names):
+        if any(self._stale(self.show(name)) for name in names) or self._triggered_stale(names):
             self.module.run_command(["systemctl", "daemon-reload"], check_rc=True)
+
+    def _triggered_stale(self, names: list[str]) -> bool:
+        """Whether what a timer or a socket starts has changed; nobody names those units."""
+        triggers = [name for name in names if name.endswith((".timer", ".socket"))]
+        if not triggers:
+            return False
+        # A pattern shows what systemd has loaded, so an instance or a service that nobody needs is none of it.
+        _, out, _ = self.module.run_command(["systemctl", "show", "--property=NeedDaemonReload", "flower-*"])
+        return "NeedDaemonReload=yes" in out
 
     @staticmethod
     def _stale(state: dict[str, str]) -> bool:

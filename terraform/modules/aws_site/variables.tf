@@ -13,7 +13,7 @@ variable "name" {
   }
 
   validation {
-    condition     = !contains(["all", "ungrouped", "localhost", "superlink", "gateway", "supernode"], var.name)
+    condition     = !contains(["all", "ungrouped", "localhost", "superlink", "gateway", "supernode", "monitoring"], var.name)
     error_message = "name: '${var.name}' is reserved: give the machine another name."
   }
 }

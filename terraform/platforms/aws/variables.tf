@@ -185,3 +185,15 @@ variable "sites" {
     error_message = "sites: region ${join(", ", [for name, site in var.sites : "'${try(coalesce(site.region, var.coordinator.region), "")}' of ${name}" if !contains(keys(local.regions), try(coalesce(site.region, var.coordinator.region), ""))])} is unknown: there are ${join(", ", keys(local.regions))}, and README.md says how to add one."
   }
 }
+
+variable "monitoring" {
+  description = "Names of the machines that are monitored: the coordinator's, and those of sites, which get a node exporter alone."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = length(setsubtract(var.monitoring, concat([var.coordinator.name], keys(var.sites)))) == 0
+    error_message = "monitoring: '${join("', '", setsubtract(var.monitoring, concat([var.coordinator.name], keys(var.sites))))}' is no machine of this federation: name the coordinator or a site."
+  }
+}

@@ -71,7 +71,7 @@ variable "coordinator" {
   }
 
   validation {
-    condition     = !contains(["all", "ungrouped", "localhost", "superlink", "gateway", "supernode"], var.coordinator.name)
+    condition     = !contains(["all", "ungrouped", "localhost", "superlink", "gateway", "supernode", "monitoring"], var.coordinator.name)
     error_message = "coordinator.name: '${var.coordinator.name}' is reserved: give it another name."
   }
 }
@@ -104,8 +104,8 @@ variable "sites" {
   }
 
   validation {
-    condition     = length(setintersection(keys(var.sites), [var.coordinator.name, "all", "ungrouped", "localhost", "superlink", "gateway", "supernode"])) == 0
-    error_message = "sites: '${join("', '", setintersection(keys(var.sites), [var.coordinator.name, "all", "ungrouped", "localhost", "superlink", "gateway", "supernode"]))}' is reserved: give the site another name."
+    condition     = length(setintersection(keys(var.sites), [var.coordinator.name, "all", "ungrouped", "localhost", "superlink", "gateway", "supernode", "monitoring"])) == 0
+    error_message = "sites: '${join("', '", setintersection(keys(var.sites), [var.coordinator.name, "all", "ungrouped", "localhost", "superlink", "gateway", "supernode", "monitoring"]))}' is reserved: give the site another name."
   }
 
   validation {
@@ -145,5 +145,17 @@ variable "sites" {
   validation {
     condition     = !anytrue(flatten([for site in values(var.sites) : [for value in values(try(site.node_config, {})) : can(regex("[\"\\\\]", value))]]))
     error_message = "sites: ${join(", ", flatten([for name, site in var.sites : [for key, value in try(site.node_config, {}) : "node_config.${key} of ${name}" if can(regex("[\"\\\\]", value))]]))} holds a double quote or a backslash, which Flower's node config cannot carry: remove it."
+  }
+}
+
+variable "monitoring" {
+  description = "Names of the machines that are monitored: the coordinator's, and those of sites, which get a node exporter alone."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = length(setsubtract(var.monitoring, concat([var.coordinator.name], keys(var.sites)))) == 0
+    error_message = "monitoring: '${join("', '", setsubtract(var.monitoring, concat([var.coordinator.name], keys(var.sites))))}' is no machine of this federation: name the coordinator or a site."
   }
 }
