@@ -54,4 +54,4 @@ coordinator = {
 # gateway_clients = { hospital-x = "203.0.113.8" }
 
 # Prometheus, alerts and a status page on the coordinator (`flowerbed dashboard`); a site gets a node exporter.
-# monitoring = ["coordinator"]
+# monitored = ["coordinator"]

@@ -28,4 +28,4 @@ sites = {
 # suite = "bookworm"
 
 # Prometheus, alerts and a status page on the coordinator (`flowerbed dashboard`); a site gets a node exporter.
-# monitoring = ["coordinator"]
+# monitored = ["coordinator"]

@@ -40,8 +40,8 @@ def opened(federation: FederationFolder, *, prometheus: bool = False) -> Iterato
     port = metrics if prometheus else page
     if not port:
         raise UsageError(
-            f"{shell.host.name} is not monitored: put it into the group monitoring (in the lab: monitoring = "
-            f'["{shell.host.name}"] in lab.tfvars), then `flowerbed up {federation.name}`'
+            f"{shell.host.name} is not monitored: name it in `monitored` of the platform's file, or in the group "
+            f"monitoring of hosts.yml, then `flowerbed up {federation.name}`"
         )
     with ssh.forward(shell, port) as local:
         yield f"http://127.0.0.1:{local}/", "" if prometheus else _look(shell, local)

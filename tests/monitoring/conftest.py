@@ -37,7 +37,7 @@ def monitored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
     """Two hospitals; the coordinator and one of them are monitored."""
     made = make(tmp_path_factory.mktemp("monitoring"), "monitoring", SITES, "10.131.0.0/16")
     platform = made.federation.path / "lab.tfvars"
-    platform.write_text(platform.read_text() + 'monitoring = ["coordinator", "hospital-a"]\n')
+    platform.write_text(platform.read_text() + 'monitored = ["coordinator", "hospital-a"]\n')
     shorter = made.federation.path / "group_vars" / "monitoring.yml"
     shorter.write_text(shorter.read_text() + "monitoring_interval_seconds: 5\nmonitoring_site_offline_minutes: 1\n")
     with up(made):

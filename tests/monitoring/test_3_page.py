@@ -110,4 +110,4 @@ def test_a_federation_that_is_not_monitored_is_told_what_to_do(monitored: Standi
     finally:
         monitored.host("coordinator").check_output("mv /etc/flower/monitoring/aside /etc/flower/monitoring/page.conf")
     assert done.returncode == 2
-    assert "coordinator is not monitored: put it into the group monitoring" in done.stderr
+    assert "coordinator is not monitored: name it in `monitored` of the platform's file" in done.stderr

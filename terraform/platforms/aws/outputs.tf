@@ -4,7 +4,7 @@ output "inventory" {
     schema      = 1
     coordinator = module.coordinator.inventory
     sites       = { for name, site in local.sites : name => site.inventory }
-    monitoring  = var.monitoring
+    monitoring  = var.monitored
   }
 
   precondition {

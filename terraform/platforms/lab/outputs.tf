@@ -20,7 +20,7 @@ output "inventory" {
       node_config = site.node_config
       data_path   = module.site[name].data_path
     } }
-    monitoring = var.monitoring
+    monitoring = var.monitored
   }
 
   precondition {

@@ -148,14 +148,14 @@ variable "sites" {
   }
 }
 
-variable "monitoring" {
+variable "monitored" {
   description = "Names of the machines that are monitored: the coordinator's, and those of sites, which get a node exporter alone."
   type        = list(string)
   default     = []
   nullable    = false
 
   validation {
-    condition     = length(setsubtract(var.monitoring, concat([var.coordinator.name], keys(var.sites)))) == 0
-    error_message = "monitoring: '${join("', '", setsubtract(var.monitoring, concat([var.coordinator.name], keys(var.sites))))}' is no machine of this federation: name the coordinator or a site."
+    condition     = length(setsubtract(var.monitored, concat([var.coordinator.name], keys(var.sites)))) == 0
+    error_message = "monitored: '${join("', '", setsubtract(var.monitored, concat([var.coordinator.name], keys(var.sites))))}' is no machine of this federation: name the coordinator or a site."
   }
 }

@@ -148,12 +148,20 @@ def said(kind: str, text: object) -> Safe:
     return put('<span class="state {kind}">{mark}{text}</span>', kind=kind, mark=mark(kind), text=text)
 
 
+_NONE = Safe(' class="none"')
+
+
 def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> Safe:
     """A table whose first column names the row; on a phone each row is a card."""
     shown = []
     for first, *rest in rows:
         cells = join(
-            put('<td data-head="{head}"><span>{cell}</span></td>', head=head, cell=cell)
+            put(
+                '<td{none} data-head="{head}"><span>{cell}</span></td>',
+                none=_NONE if cell == "" else "",
+                head=head,
+                cell=cell,
+            )
             for head, cell in zip(heads[1:], rest, strict=True)
         )
         shown.append(put('<tr><th scope="row">{first}</th>{cells}</tr>\n', first=first, cells=cells))

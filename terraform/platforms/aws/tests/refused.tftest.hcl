@@ -255,3 +255,18 @@ run "a_site_in_a_region_without_a_file" {
 
   expect_failures = [var.sites]
 }
+
+run "a_monitored_machine_that_is_none" {
+  command = plan
+
+  module {
+    source = "./tests/variables"
+  }
+
+  variables {
+    sites     = { hospital-a = {} }
+    monitored = ["coordinator", "hospital-b"]
+  }
+
+  expect_failures = [var.monitored]
+}

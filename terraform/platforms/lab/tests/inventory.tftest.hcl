@@ -40,6 +40,20 @@ run "a_site_needs_no_more_than_a_name" {
   }
 }
 
+run "what_is_monitored_is_told" {
+  command = plan
+
+  variables {
+    sites     = { hospital-a = {}, hospital-b = {} }
+    monitored = ["coordinator", "hospital-a"]
+  }
+
+  assert {
+    condition     = output.inventory.monitoring == tolist(["coordinator", "hospital-a"])
+    error_message = "The hosts of the group monitoring are those that were named."
+  }
+}
+
 run "a_site_keeps_its_address_when_others_come_and_go" {
   command = plan
 

@@ -316,3 +316,14 @@ run "a_data_folder_that_does_not_exist" {
 
   expect_failures = [output.inventory]
 }
+
+run "a_monitored_machine_that_is_none" {
+  command = plan
+
+  variables {
+    sites     = { hospital-a = {} }
+    monitored = ["coordinator", "hospital-b"]
+  }
+
+  expect_failures = [var.monitored]
+}
