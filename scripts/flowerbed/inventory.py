@@ -159,8 +159,8 @@ def ansible_form(inventory: Inventory, federation: str, removed: Collection[str]
     if coordinator:
         groups["superlink"] = {"hosts": {coordinator.name: _machine_variables(coordinator)}}
         groups["gateway"] = {"hosts": {coordinator.name: {}}}
-    if inventory.monitoring:
-        groups["monitoring"] = {"hosts": {name: {} for name in inventory.monitoring}}
+    if monitored := [name for name in inventory.monitoring if name not in removed]:
+        groups["monitoring"] = {"hosts": {name: {} for name in monitored}}
     if gateway:
         groups["supernode"]["vars"] = {"supernode_gateway": f"{gateway.address}:{gateway.port}"}
     shared = {"flowerbed_schema": SCHEMA, "flowerbed_federation": federation}

@@ -63,6 +63,7 @@ import tempfile
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.flowerbed.federation.plugins.module_utils import made
 
 _UNITS = Path("/etc/systemd/system")
 _KNOWN = (Path("/usr/lib/systemd/system"), Path("/lib/systemd/system"), _UNITS)
@@ -80,6 +81,7 @@ def lacking(names: list[str]) -> list[str]:
 def mask(unit: str) -> None:
     """Mask a unit that no package has brought yet."""
     if not any((folder / unit).exists() or (folder / unit).is_symlink() for folder in _KNOWN):
+        made.note_file(_UNITS / unit)
         (_UNITS / unit).symlink_to("/dev/null")
 
 
@@ -149,6 +151,7 @@ def main() -> None:
             if unit.removesuffix(".service") in missing:
                 mask(unit)
         module.run_command(["systemctl", "daemon-reload"])
+        made.note("packages", *missing)
         install(module, missing, sent)
     module.exit_json(changed=bool(missing), missing=missing)
 
