@@ -20,7 +20,7 @@ from flowerbed.errors import UsageError
 from flowerbed.federation import FederationFolder
 from flowerbed.inventory import HOST_NAME, TEMPLATE_MARKERS
 
-GROUPS = ("superlink", "gateway", "supernode", "monitoring")
+GROUPS = ("superlink", "gateway", "backup", "supernode", "monitoring")
 _RESERVED = {"all", "ungrouped", "localhost", *GROUPS}
 
 
@@ -281,6 +281,10 @@ class _HostsFile(_Reader):
         if members["superlink"] and members["gateway"] and members["superlink"] != members["gateway"]:
             node = self.machines[members["gateway"][0]].node
             self.say(node, members["gateway"][0], f"is another host than the SuperLink's, {members['superlink'][0]}")
+        for name in set(members["backup"]) - set(members["superlink"]):
+            self.say(
+                self.machines[name].node, name, "is not the SuperLink's host, whose state the group backup is about"
+            )
         for name in members["supernode"]:
             if {"superlink", "gateway"} & set(self.machines[name].groups):
                 self.say(self.machines[name].node, name, "is the coordinator: a site is a machine of its own")

@@ -5,6 +5,7 @@ import secrets
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from flowerbed import (
     check,
@@ -44,6 +45,16 @@ class Raised:
     """False where the coordinator is another organisation's, so that no host was touched."""
 
 
+@dataclass(frozen=True)
+class Restore:
+    """What comes back before the coordinator's services start."""
+
+    archive: Path
+    """A backup that was opened."""
+    overwrite: bool = False
+    """Replace a state that is newer than the backup."""
+
+
 def up(
     federation: FederationFolder,
     steps: Steps,
@@ -51,12 +62,14 @@ def up(
     check: bool = False,
     verify: bool = False,
     boot_seconds: float = machines.BOOT_SECONDS,
+    restore: Restore | None = None,
 ) -> Raised:
     """Bring the federation up; a second call changes nothing.
 
     `check` shows what would change, on the platform and on the hosts that exist, and changes nothing.
     `verify` compares the installed releases file by file, too, and mends them.
-    `boot_seconds` is how long a new machine in a cloud may take until it can be reached.
+    `boot_seconds` is how long a new machine in a cloud may take until it can be reached. `restore` brings back what a
+    backup holds, and touches no host but the coordinator.
     Raises FlowerbedError as each layer does; what was done until then stays, and the same call continues.
     """
     if not check and (closed := custody.close(federation)):
@@ -92,8 +105,9 @@ def up(
     if not check:
         _bring_packages(federation, known, steps)
     with steps.step("hosts") as step:
-        variables = {"_common_verify": True} if verify else {}
-        outcome = hosts.play(federation, "site.yml", check=check, variables=variables, on_step=step.now)
+        limit = [known.coordinator.name] if restore else None
+        variables = ({"_common_verify": True} if verify else {}) | _to_restore(restore)
+        outcome = hosts.play(federation, "site.yml", check=check, limit=limit, variables=variables, on_step=step.now)
         touched = sum(1 for count in outcome.changed.values() if count)
         would = "would be " if check else ""
         step.result = f"{touched} of {len(outcome.changed)} {would}changed"
@@ -138,6 +152,10 @@ def down(federation: FederationFolder, steps: Steps) -> int:
             gone.unlink(missing_ok=True)
         step.result = f"{count} taken away"
     return count
+
+
+def _to_restore(restore: Restore | None) -> dict[str, Any]:
+    return {"flowerbed_restore": str(restore.archive), "flowerbed_overwrite": restore.overwrite} if restore else {}
 
 
 def _joining(

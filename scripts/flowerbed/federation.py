@@ -73,6 +73,16 @@ class FederationFolder:
         return self.path / "removed.json"
 
     @property
+    def backup_key(self) -> Path:
+        """The key that opens backups, encrypted with the CA's passphrase; its certificate is beside it."""
+        return self.secrets / "backup" / "backup.key"
+
+    @property
+    def backups(self) -> Path:
+        """The backups that were brought home; never in git."""
+        return self.path / "backups"
+
+    @property
     def state(self) -> Path:
         """Terraform's state, known hosts and flwr's configuration; never in git."""
         return self.path / ".state"

@@ -159,6 +159,7 @@ def ansible_form(inventory: Inventory, federation: str, removed: Collection[str]
     if coordinator:
         groups["superlink"] = {"hosts": {coordinator.name: _machine_variables(coordinator)}}
         groups["gateway"] = {"hosts": {coordinator.name: {}}}
+        groups["backup"] = {"hosts": {coordinator.name: {}}}
     if monitored := [name for name in inventory.monitoring if name not in removed]:
         groups["monitoring"] = {"hosts": {name: {} for name in monitored}}
     if gateway:

@@ -249,7 +249,10 @@ def open_authority(folder: Path, certificate: Certificate, passphrase: str) -> A
 
     Raises PkiError when the passphrase is wrong, or the key is unreadable, bare, or another's.
     """
-    file = folder / "ca.key"
+    return Authority(certificate, _open_key(folder / "ca.key", certificate.public_key(), passphrase, folder / "ca.crt"))
+
+
+def _open_key(file: Path, public: object | None, passphrase: str, certificate: Path) -> PrivateKey:
     try:
         key = serialization.load_pem_private_key(_read(file), passphrase.encode())
     except TypeError:
@@ -264,25 +267,29 @@ def open_authority(folder: Path, certificate: Certificate, passphrase: str) -> A
             f"the passphrase does not open {file}: correct superlink_ca_passphrase "
             "(FLOWERBED_CA_PASSPHRASE, or the federation's file secrets/ca_passphrase)"
         ) from None
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
-        raise PkiError(f"{file} is not the key of {folder / 'ca.crt'}: bring both back from the same backup")
-    return Authority(certificate, key)
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or public not in (None, key.public_key()):
+        raise PkiError(f"{file} is not the key of {certificate}: bring both back from the same backup")
+    return key
 
 
 def save_authority(folder: Path, authority: Authority, passphrase: str) -> None:
     """Write ca.key (0600, encrypted) and ca.crt (0644) into `folder` (0700)."""
+    _save(folder, authority, passphrase, "ca")
+
+
+def _save(folder: Path, made: Authority, passphrase: str, name: str) -> None:
     if not passphrase:
         raise PkiError("the authority's key needs a passphrase: set superlink_ca_passphrase")
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
-    encrypted = authority.key.private_bytes(
+    encrypted = made.key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
         serialization.BestAvailableEncryption(passphrase.encode()),
     )
     # The key first: a certificate without its key would look like a lost key.
-    replace_file(folder / "ca.key", encrypted, 0o600)
-    replace_file(folder / "ca.crt", to_pem(authority.certificate).encode(), 0o644)
+    replace_file(folder / f"{name}.key", encrypted, 0o600)
+    replace_file(folder / f"{name}.crt", to_pem(made.certificate).encode(), 0o644)
 
 
 # Replacing the authority ---------------------------------------------------------------------------------
@@ -378,6 +385,49 @@ def _remove(folder: Path) -> None:
     for name in ("ca.key", "ca.crt"):
         (folder / name).unlink(missing_ok=True)
     folder.rmdir()
+
+
+# Who can open backups ------------------------------------------------------------------------------------
+
+
+def make_recipient(key: PrivateKey, days: int = 7300, now: datetime | None = None) -> Certificate:
+    """A certificate to which backups are encrypted so that `key` opens them; it vouches for nothing and nobody."""
+    subject = _common_name("Flower federation backups")
+    return (
+        _builder(subject, subject, key.public_key(), *_validity(days, now))
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        # The key agrees on a secret with who encrypts, and signs nothing.
+        .add_extension(_key_usage(key_agreement=True), critical=True)
+        # An archive names by this the key that opens it.
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA384())
+    )
+
+
+def keep_recipient(folder: Path, passphrase: str, *, dry: bool = False) -> tuple[Certificate | None, bool]:
+    """The certificate to which backups are encrypted, made with its key where there is none; and whether it was made.
+
+    Writes backup.key (0600, encrypted) and backup.crt (0644) into `folder` (0700); `dry` writes nothing, and gives None
+    where it would. Raises PkiError when the key is missing beside its certificate, or when the passphrase does not open
+    it: what is encrypted to it could never be read.
+    """
+    certificate, key = folder / "backup.crt", folder / "backup.key"
+    if certificate.exists() and not key.exists():
+        raise PkiError(
+            f"{key} is missing beside {certificate}: bring it back from your own backup, or move the folder away and "
+            "run again; backups that were made until now can then not be opened any more"
+        )
+    if certificate.exists():
+        found = read_certificate(_read(certificate), str(certificate))
+        _open_key(key, found.public_key(), passphrase, certificate)
+        return found, False
+    if dry:
+        return None, True
+    # A key without its certificate is what an interruption between the two leaves.
+    own = _open_key(key, None, passphrase, certificate) if key.exists() else ec.generate_private_key(ec.SECP384R1())
+    made = Authority(make_recipient(own), own)
+    _save(folder, made, passphrase, "backup")
+    return made.certificate, True
 
 
 # Hosts ---------------------------------------------------------------------------------------------------
@@ -665,13 +715,15 @@ def _validity(days: int, now: datetime | None) -> tuple[datetime, datetime]:
     return _now(now) - BACKDATED, _now(now) + timedelta(days=days)
 
 
-def _key_usage(digital_signature: bool = False, key_cert_sign: bool = False, crl_sign: bool = False) -> x509.KeyUsage:
+def _key_usage(
+    digital_signature: bool = False, key_cert_sign: bool = False, crl_sign: bool = False, key_agreement: bool = False
+) -> x509.KeyUsage:
     return x509.KeyUsage(
         digital_signature=digital_signature,
         content_commitment=False,
         key_encipherment=False,
         data_encipherment=False,
-        key_agreement=False,
+        key_agreement=key_agreement,
         key_cert_sign=key_cert_sign,
         crl_sign=crl_sign,
         encipher_only=False,
