@@ -159,7 +159,11 @@ def test_the_worst_counts_and_what_is_critical_is_worse_than_what_is_unknown() -
 def test_what_a_probe_found_is_told_for_every_site() -> None:
     said = {
         "11": {"ok": True, "losses": [0.4, 0.3], "seconds": 7.2},
-        "12": {"ok": False, "losses": [], "problem": "AppRefused: hospital-b does not allow app 77"},
+        "12": {
+            "ok": False,
+            "losses": [],
+            "problem": "<class '__main__.AppRefused'>:<'hospital-b does not allow app 77'>",
+        },
         "13": {"ok": False, "losses": [], "problem": "/srv/hospital is empty"},
     }
     nodes = {"hospital-a": "11", "hospital-b": "12", "hospital-c": "13", "hospital-d": "14"}

@@ -63,9 +63,10 @@ def ask(federation: FederationFolder, latest_runs: int = 0) -> Known:
 
 @dataclass(frozen=True)
 class _Answer:
-    """What a host's program printed, and the operator's clock as it arrived."""
+    """What a host's program printed, and the operator's clock as it was asked and as the answer arrived."""
 
     known: Mapping[str, Any]
+    asked: float
     arrived: float
 
     @property
@@ -75,15 +76,16 @@ class _Answer:
 
     @property
     def off(self) -> float:
-        """Seconds that the host's clock is ahead of the operator's."""
-        return self.now - self.arrived
+        """Seconds that the host's clock is ahead of the operator's, at least: a slow answer is no wrong clock."""
+        return self.now - min(max(self.now, self.asked), self.arrived)
 
 
 def _look(shell: ssh.Shell) -> _Answer | str:
     """Ask one host; why it cannot be asked."""
+    asked = time.time()
     try:
         said = shell.run(["python3", "-c", _PROGRAM.read_text()])
-        return _Answer(json.loads(said), time.time())
+        return _Answer(json.loads(said), asked, time.time())
     except WorkFailed as error:
         return str(error)
     except json.JSONDecodeError:

@@ -130,6 +130,8 @@ class _Judge:
                 "name": f"add the name to gateway_dns_names, then `flowerbed up {self.federation}`",
                 "expired": f"`flowerbed up {self.federation}` renews it, if the clocks are right",
             }.get(self.host.handshake_kind, f"`flowerbed preflight {self.federation}` says more")
+            if self.host.role == COORDINATOR:
+                remedy = f"`journalctl -u flower-gateway` says why; `flowerbed up {self.federation}` mends it"
             return self._say("gateway", Level.CRITICAL, self.host.handshake, remedy)
         if self.host.refused:
             remedy = (

@@ -12,7 +12,7 @@ from flowerbed import control, inventory, joining, runs
 from flowerbed.errors import WorkFailed
 from flowerbed.federation import FederationFolder
 from flowerbed.runs.events import OnEvent
-from flowerbed.runs.follow import ReplyError
+from flowerbed.runs.follow import ReplyError, reason
 
 APP = Path(__file__).parent / "probe_app"
 TIMEOUT = 300.0
@@ -78,7 +78,7 @@ def results(
             rounds, seconds = len(told["losses"]), told["seconds"]
             found[name] = Result(True, f"trained {rounds} rounds, the last in {seconds:.0f} s")
         else:
-            error = ReplyError("", told["problem"])
+            error = ReplyError("", reason(told["problem"]))
             found[name] = Result(False, error.told("it") if error.refused else error.reason)
     return found
 
