@@ -53,6 +53,30 @@ def test_nothing_is_wrong_with_a_federation_that_is_well(standing: Standing) -> 
     assert found(answer, "operator", "doctor")["ok"]
 
 
+def test_a_way_that_is_closed_is_a_problem_for_which_up_still_may_run(standing: Standing) -> None:
+    host = standing.host("hospital-a")
+    host.check_output(f"ip route add unreachable {standing.gateway}/32")
+    try:
+        one = found(document(standing, 1, "preflight"), "hospital-a", "route")
+    finally:
+        host.check_output(f"ip route del unreachable {standing.gateway}/32")
+    assert f"{standing.gateway}:443 does not answer" in one["what"]
+    assert "firewalls between" in one["remedy"]
+    assert not one["blocks"]
+    assert document(standing, 0, "preflight")["ok"]
+
+
+def test_a_host_that_does_not_answer_is_named_and_the_others_are_looked_at(standing: Standing) -> None:
+    file = standing.federation.path / "host_vars" / "hospital-a.yml"
+    file.write_text("ansible_port: 2222\n")
+    try:
+        answer = document(standing, 1, "preflight")
+    finally:
+        file.unlink()
+    assert found(answer, "hospital-a", "host")["level"] == "problem"
+    assert found(answer, "hospital-b", "tls")["level"] == "ok"
+
+
 class Broken:
     """What the commands said while everything was broken."""
 
@@ -134,27 +158,3 @@ def test_up_refuses_names_all_that_stands_in_its_way_and_changes_nothing(broken:
 
 def test_health_too_sees_who_stands_on_the_way(broken: Broken) -> None:
     assert "ACME Web Inspection" in broken.people
-
-
-def test_a_way_that_is_closed_is_a_problem_for_which_up_still_may_run(standing: Standing) -> None:
-    host = standing.host("hospital-a")
-    host.check_output(f"ip route add unreachable {standing.gateway}/32")
-    try:
-        one = found(document(standing, 1, "preflight"), "hospital-a", "route")
-    finally:
-        host.check_output(f"ip route del unreachable {standing.gateway}/32")
-    assert f"{standing.gateway}:443 does not answer" in one["what"]
-    assert "firewalls between" in one["remedy"]
-    assert not one["blocks"]
-    assert document(standing, 0, "preflight")["ok"]
-
-
-def test_a_host_that_does_not_answer_is_named_and_the_others_are_looked_at(standing: Standing) -> None:
-    file = standing.federation.path / "host_vars" / "hospital-a.yml"
-    file.write_text("ansible_port: 2222\n")
-    try:
-        answer = document(standing, 1, "preflight")
-    finally:
-        file.unlink()
-    assert found(answer, "hospital-a", "host")["level"] == "problem"
-    assert found(answer, "hospital-b", "tls")["level"] == "ok"
