@@ -21,7 +21,9 @@ from tests.e2e.conftest import Standing
 
 SITES = [f"hospital-{letter}" for letter in "abcde"]
 APP = Path(__file__).parents[1] / "apps" / "steady"
-ENDS_WITHIN = 600.0
+REPLIES_WITHIN = 180.0
+"""Seconds that a ServerApp waits for a reply, which may be lost with its site."""
+ENDS_WITHIN = 1200.0
 """Seconds; nothing here is waited for any longer."""
 
 
@@ -143,7 +145,8 @@ class Bed:
 
     def run(self, *words: str) -> Driven:
         """Start a run of the app, and follow it."""
-        return self.start("run", str(APP), "--federation", self.standing.path, "-c", "num-server-rounds=3", *words)
+        config = ("-c", "num-server-rounds=3", "-c", f"reply-timeout={REPLIES_WITHIN}")
+        return self.start("run", str(APP), "--federation", self.standing.path, *config, *words)
 
     def end(self, run: Driven) -> Ended:
         """Wait until a run is home."""

@@ -65,7 +65,7 @@ class HalfDone:
     """The step that it says it is at then, as a pattern."""
     prepare: Deed = nothing
     """What makes that there is something to change."""
-    verdicts: tuple[str, ...] = ("completed", "incomplete")
+    verdicts: tuple[str, ...] = (COMPLETED, INCOMPLETE, FAILED)
     """What may become of the run that is under way."""
     makes_keys: bool = False
 
@@ -256,7 +256,7 @@ FAULTS = [
         "disk of the coordinator full",
         lambda bed: fill(bed, "coordinator"),
         (COMPLETED, INCOMPLETE, FAILED),
-        reason="disk|lost|replies",
+        reason="disk|space|lost|replies",
         lasts=20,
         mend=lambda bed: bed.on("coordinator", f"rm {STATE}/filler"),
         around=lambda bed: bed.small_disk("coordinator", STATE, AT_THE_COORDINATOR, 64),
@@ -275,7 +275,7 @@ FAULTS = [
         expire_gateway,
         (COMPLETED, INCOMPLETE),
         reason="replies|went offline",
-        meanwhile="has expired",
+        meanwhile=r"coordinator[^\n]* -\d+ days",
         mend=up,
         makes_keys=True,
     ),
@@ -283,7 +283,7 @@ FAULTS = [
         "database locked for 60 s",
         lambda bed: lock_database(bed, 60),
         (COMPLETED, INCOMPLETE, FAILED),
-        reason="locked|lost|replies",
+        reason="locked|Error|lost|replies",
         lasts=60,
     ),
     Fault(
@@ -295,9 +295,9 @@ FAULTS = [
         "very slow site",
         nothing,
         (INCOMPLETE,),
-        reason="hospital-a did not reply in time",
+        reason="hospital-a[^;]* did not reply in time",
         at=r"run \d+:",
-        config=("slow-partition=0", "slow-seconds=60.0", "reply-timeout=20.0", "num-server-rounds=2"),
+        config=("slow-partition=0", "slow-seconds=120.0", "reply-timeout=45.0", "num-server-rounds=2"),
     ),
     Fault(
         "site that always fails",
@@ -313,6 +313,7 @@ FAULTS = [
 def want_another_release(bed: Bed) -> None:
     """Let the hosts have a release that they do not have yet."""
     bed.standing.succeed("release", "add", bed.standing.path, "tomli-w")
+    bed.standing.succeed("release", "build", bed.standing.path)
 
 
 def want_another_environment(bed: Bed) -> None:
