@@ -130,7 +130,7 @@ def _entry(host: str, known: dict[str, Any]) -> Entry:
 # Runs on a host with its own Python; prints one JSON document. A field that comes twice, or holds more than text, is
 # none that the writers of the trail make.
 _LOOK = r"""
-import json, pwd, subprocess, sys
+import json, pathlib, pwd, subprocess, sys
 asked = json.loads(sys.argv[1])
 users = {str(one.pw_uid): one.pw_name for one in pwd.getpwall() if one.pw_name in asked["users"]}
 entries, forged = [], 0
@@ -151,5 +151,13 @@ for line in done.stdout.splitlines():
         "fields": fields,
         "user": users[known["_UID"]],
     })
+# What a coordinator that is gone had in its journal, and a restore brought back.
+kept = pathlib.Path("/var/lib/flower/audit.json")
+if kept.exists() and kept.stat().st_uid == 0:
+    seen = {(one["microseconds"], one["event"], one["message"]) for one in entries}
+    for one in json.loads(kept.read_text()):
+        key = (one["microseconds"], one["event"], one["message"])
+        if key not in seen and one["microseconds"] >= asked["since"] * 1e6:
+            entries.append(one)
 print(json.dumps({"entries": entries, "forged": forged}))
 """

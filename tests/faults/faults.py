@@ -1,5 +1,6 @@
 """The faults, one entry each: what is done to the federation in the middle of a run, and what must hold then."""
 
+import ipaddress
 import re
 import subprocess
 import time
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from flowerbed import lab
 from tests.e2e.expiry import expire
 from tests.faults.bed import Bed
+from tests.recovery.names import NameServer
 
 Deed = Callable[[Bed], object]
 STATE = "/var/lib/flower"
@@ -19,6 +21,11 @@ GATEWAY_NAME = "flower.faults.example"
 AT_A_SITE = "flower-supernode flower-superexec-clientapp flower-clientapp.socket"
 AT_THE_COORDINATOR = "flower-superlink flower-superexec-serverapp flower-serverapp.socket"
 DAMAGED = "database damaged, brought back by `restore`"
+RESTORES = {
+    "`restore` killed while it brings the state back": r"Restore \| Bring the state back",
+    "`restore` killed while it starts the SuperLink": r"superlink : Run \| Keep the units running",
+}
+"""Rows, and the steps that `restore` is at then."""
 COMPLETED, INCOMPLETE, FAILED = "completed", "incomplete", "failed"
 
 
@@ -130,28 +137,30 @@ def lock_database(bed: Bed, seconds: int) -> None:
 
 @contextmanager
 def by_name(bed: Bed, host: str) -> Iterator[None]:
-    """Let a site reach the gateway by its name, as hospitals do, for as long as the row lasts."""
+    """Let a site reach the gateway by its name, which it asks a name server for, for as long as the row lasts."""
+    address = str(next(ipaddress.ip_network(bed.standing.network).hosts()))
+    names = NameServer(address, GATEWAY_NAME, bed.standing.gateway)
     variables = bed.federation.path / "host_vars" / f"{host}.yml"
     variables.parent.mkdir(exist_ok=True)
     variables.write_text(f"supernode_gateway: {GATEWAY_NAME}:443\n")
-    bed.on(host, f"echo '{bed.standing.gateway} {GATEWAY_NAME}' >> /etc/hosts")
-    up(bed)
+    bed.on(host, f"echo 'nameserver {address}' > /etc/resolv.conf")
     try:
+        up(bed)
         yield
     finally:
         variables.unlink()
         up(bed)
+        names.close()
 
 
 def break_names(bed: Bed, host: str) -> None:
-    """Let no name be found any more: what the host knew is gone, and its name server does not answer."""
-    bed.on(host, f"cp /etc/hosts /etc/hosts.good && sed '/{GATEWAY_NAME}/d' /etc/hosts.good > /etc/hosts")
-    bed.on(host, "echo 'nameserver 192.0.2.1' > /etc/resolv.conf")
+    """Let a site ask a name server that does not answer."""
+    bed.on(host, "cp /etc/resolv.conf /etc/resolv.conf.good && echo 'nameserver 192.0.2.1' > /etc/resolv.conf")
 
 
 def mend_names(bed: Bed, host: str) -> None:
-    """Let names be found again."""
-    bed.on(host, "cat /etc/hosts.good > /etc/hosts && rm /etc/hosts.good && : > /etc/resolv.conf")
+    """Let it ask the good one again."""
+    bed.on(host, "cat /etc/resolv.conf.good > /etc/resolv.conf && rm /etc/resolv.conf.good")
 
 
 def expire_gateway(bed: Bed) -> None:

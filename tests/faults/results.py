@@ -5,7 +5,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from tests.faults.bed import Bed, Ended
-from tests.faults.faults import DAMAGED, FAULTS, HALF_DONE
+from tests.faults.faults import DAMAGED, FAULTS, HALF_DONE, RESTORES
 
 FILE = Path(__file__).with_suffix(".md")
 _HEAD = """# What faults cost
@@ -42,7 +42,7 @@ def note(fault: str, bed: Bed, ended: Ended, recovery: float) -> None:
 
 def write(fault: str, run: str, recovery: float, told: str) -> None:
     """Put a row into the table; rows of faults that are no more go."""
-    order = [*(one.name for one in (*FAULTS, *HALF_DONE)), DAMAGED]
+    order = [*(one.name for one in (*FAULTS, *HALF_DONE)), DAMAGED, *RESTORES]
     lines = {name: line for line in _lines() if (name := line.split(" | ")[0].removeprefix("| ")) in order}
     lines[fault] = Row(fault, run, f"{recovery:.0f} s", told).line()
     FILE.write_text(_HEAD + "".join(f"{lines[name]}\n" for name in order if name in lines))

@@ -43,8 +43,9 @@ def program() -> ModuleType:
 
 
 @pytest.fixture
-def coordinator(tmp_path: Path) -> Iterator[Path]:
+def coordinator(tmp_path: Path, program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The disk of a coordinator whose database somebody has open and writes to."""
+    monkeypatch.setattr(program, "journal", lambda: [])
     root = tmp_path / "disk"
     folder = root / "var/lib/flower/superlink"
     folder.mkdir(parents=True)
@@ -128,6 +129,7 @@ def test_the_operator_opens_it_and_finds_database_record_keys_and_young_results(
     with backups.opened(federation, backup) as opened:
         assert opened.files == [
             "/etc/flower/superlink/server.key",
+            "/var/lib/flower/audit.json",
             "/var/lib/flower/nodes.json",
             "/var/lib/flower/results/7/model.npz",
             "/var/lib/flower/superlink/superlink.db",
@@ -199,6 +201,25 @@ def test_little_room_is_said_before_the_disk_is_full(
     monkeypatch.setattr(program.shutil, "disk_usage", lambda place: SimpleNamespace(free=9))
     said = program.run(settings, coordinator, Path(settings["path"]) / "last.json")
     assert "make room" in said["error"]
+
+
+def test_the_audit_trail_is_what_trusted_users_wrote_and_what_came_back_from_an_earlier_coordinator(
+    program: ModuleType, coordinator: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def line(time: int, uid: str, message: str) -> str:
+        entry = {"__REALTIME_TIMESTAMP": str(time), "_UID": uid, "MESSAGE": message, "FLOWERBED_SITE": "a"}
+        return json.dumps({**entry, "FLOWERBED_EVENT": "site.joined"})
+
+    def entry(time: int, message: str) -> dict[str, Any]:
+        fields = {"site": "a"}
+        return {"microseconds": time, "event": "site.joined", "message": message, "fields": fields, "user": "root"}
+
+    monkeypatch.setattr(
+        program, "journal", lambda: [line(30, "0", "late"), line(20, "0", "now"), line(21, "65534", "x")]
+    )
+    earlier = [entry(10, "before"), entry(20, "now")]
+    (coordinator / "var/lib/flower/audit.json").write_text(json.dumps(earlier))
+    assert program.trail(coordinator) == [*earlier, entry(30, "late")]
 
 
 # What is kept
