@@ -1,6 +1,5 @@
 """A host's record of what was made there says all that, and nothing that was there before."""
 
-import base64
 import importlib.util
 import sys
 from pathlib import Path
@@ -56,6 +55,7 @@ def test_only_folders_named_after_flower_go_with_all_that_is_in_them(tmp_path: P
 def test_what_a_file_of_the_hosts_held_before_it_was_first_replaced_is_kept(tmp_path: Path, record: Path) -> None:
     file, new = tmp_path / "theirs.conf", tmp_path / "ours.conf"
     file.write_text("theirs\n")
+    file.chmod(0o640)
     for content in ("ours\n", "ours again\n"):
         made.note_file(file, record)
         file.write_text(content)
@@ -63,8 +63,13 @@ def test_what_a_file_of_the_hosts_held_before_it_was_first_replaced_is_kept(tmp_
     new.write_text("x")
     made.note_file(new, record)
     found = made.read(record)
-    assert {name: base64.b64decode(text) for name, text in found.replaced.items()} == {str(file): b"theirs\n"}
+    assert list(found.replaced) == [str(file)]
     assert found.files == [str(new)]
+    file.chmod(0o600)
+    left = made.leave(purge=True, record=record)
+    assert (file.read_text(), file.stat().st_mode & 0o777) == ("theirs\n", 0o640)
+    assert f"what was changed in {file}" in left.removed
+    assert not new.exists()
 
 
 def test_what_the_next_boot_takes_away_is_not_noted(record: Path) -> None:

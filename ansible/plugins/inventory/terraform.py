@@ -52,8 +52,9 @@ from ansible.plugins.inventory import BaseInventoryPlugin
 
 try:
     from flowerbed import inventory as contract
-    from flowerbed import terraform
+    from flowerbed import leaving, terraform
     from flowerbed.errors import FlowerbedError
+    from flowerbed.federation import FederationFolder
 
     DRIVER = True
 except ImportError:
@@ -81,9 +82,10 @@ class InventoryModule(BaseInventoryPlugin):
         state = (folder / str(self.get_option("state"))).resolve()
         try:
             described = contract.parse(terraform.output_of(state, "inventory"), str(state))
+            removed = leaving.removed(FederationFolder(folder))
         except FlowerbedError as error:
             raise AnsibleParserError(str(error)) from None
-        everything = contract.ansible_form(described, folder.name)["all"]
+        everything = contract.ansible_form(described, folder.name, removed)["all"]
         for name, value in everything["vars"].items():
             self.inventory.set_variable("all", name, value)
         for group, members in sorted(everything["children"].items()):  # as in hosts.json

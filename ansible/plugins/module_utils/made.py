@@ -28,6 +28,8 @@ RECORD = Path("/var/lib/flower/made.json")
 UNITS = "/etc/systemd/system"
 SCHEMA = 1
 _CURRENT = Path("/opt/flower/current")
+# Where the hospital finds the program that leaves.
+_PROGRAM = "/opt/flower/libexec"
 # Where systemd notes when a timer last ran.
 _STAMPS = Path("/var/lib/systemd/timers")
 # Gone with the next boot at the latest.
@@ -56,7 +58,7 @@ class Made:
     directories: list[str] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
     replaced: dict[str, str] = field(default_factory=dict)
-    """Files of the host's whose content was replaced, and what it was, in base64."""
+    """Files of the host's whose content was replaced: mode, user and group as numbers, and the content in base64."""
     packages: list[str] = field(default_factory=list)
 
     @property
@@ -120,7 +122,8 @@ def note_file(path: Path, record: Path = RECORD) -> None:
         return
     known = read(record) or _begin()
     if known.complete and name not in known.files and not known.covers(name):
-        _change("replaced", {name: base64.b64encode(path.read_bytes()).decode()}, record)
+        stat, content = path.stat(), base64.b64encode(path.read_bytes()).decode()
+        _change("replaced", {name: f"{stat.st_mode & 0o7777:o} {stat.st_uid} {stat.st_gid} {content}"}, record)
 
 
 def _begin() -> Made:
@@ -260,8 +263,11 @@ def _take_away(made: Made, left: Left, check: bool, record: Path) -> None:
         left.removed.append(f"nft table {table}")
         _do(check, "nft", "delete", "table", *table.split())
     stamps = [f"{_STAMPS}/stamp-{path.name}" for path in _unit_files(made) if path.suffix == ".timer"]
+    # Last the program that does this and the record: until then the same call goes on where this one was interrupted.
+    last = [tree for tree in made.trees if _PROGRAM.startswith(f"{tree}/")]
+    last += [tree for tree in made.trees if record.is_relative_to(tree)] or [str(record)]
     for path in [*_passing(made), *made.files, *stamps, *made.trees]:
-        if record.is_relative_to(path) or not os.path.lexists(path):
+        if path in last or Path(path).is_relative_to(_PROGRAM) or not os.path.lexists(path):
             continue
         if not made.covers(str(Path(path).parent)):
             left.removed.append(path)
@@ -270,18 +276,24 @@ def _take_away(made: Made, left: Left, check: bool, record: Path) -> None:
     for path, content in made.replaced.items():
         left.removed.append(f"what was changed in {path}")
         if not check and Path(path).exists():
-            Path(path).write_bytes(base64.b64decode(content))
+            _restore(Path(path), content)
     _forget_users(made, left, check)
     for path in sorted(made.directories, key=len, reverse=True):
         if os.path.lexists(path) and not made.covers(path):
             _remove_empty(Path(path), left, check)
     if not check:
         _run("systemctl", "daemon-reload")
-    # Last: until here the same call goes on where this one was interrupted.
-    end = next((tree for tree in made.trees if record.is_relative_to(tree)), str(record))
-    left.removed.append(end)
-    if not check:
-        _remove(Path(end))
+    for path in last:
+        left.removed.append(path)
+        if not check and os.path.lexists(path):
+            _remove(Path(path))
+
+
+def _restore(path: Path, noted: str) -> None:
+    mode, user, group, content = noted.split(" ")
+    path.write_bytes(base64.b64decode(content))
+    os.chown(path, int(user), int(group))
+    path.chmod(int(mode, 8))
 
 
 def _tables(made: Made) -> list[str]:
@@ -306,10 +318,16 @@ def _passing(made: Made) -> list[str]:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
+    """Remove a file or a folder, of a folder's content the program that does this last."""
+    if not path.is_dir() or path.is_symlink():
         path.unlink()
+        return
+    for inner in sorted(path.iterdir(), key=lambda one: str(one) == _PROGRAM):
+        if inner.is_dir() and not inner.is_symlink():
+            shutil.rmtree(inner)
+        else:
+            inner.unlink()
+    path.rmdir()
 
 
 def _remove_empty(path: Path, left: Left, check: bool) -> None:
