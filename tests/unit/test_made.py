@@ -136,3 +136,18 @@ def test_a_look_takes_nothing_away_and_says_the_same(tmp_path: Path, record: Pat
     assert (tmp_path / "flower-x" / "below").is_dir()
     assert record.exists()
     assert made.leave(purge=True, record=record).removed == shown.removed
+
+
+@pytest.mark.parametrize("stays", [True, False])
+def test_the_service_of_a_package_that_stays_does_not_start(
+    tmp_path: Path, record: Path, monkeypatch: pytest.MonkeyPatch, stays: bool
+) -> None:
+    monkeypatch.setattr(made, "_installed", lambda package: stays)
+    mask = tmp_path / "prometheus.service"
+    made.note("packages", "prometheus", record=record)
+    made.note_file(mask, record)
+    mask.symlink_to("/dev/null")
+    left = made.leave(purge=True, record=record)
+    assert mask.is_symlink() == stays
+    assert left.kept == ([str(mask)] if stays else [])
+    assert any("would start" in line for line in made.lines(left)) == stays

@@ -159,7 +159,7 @@ class Left:
     stopped: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
-    """What was made and stays, since somebody else has put something into it."""
+    """What was made and stays: it holds what others put there, or it masks the service of a package that stays."""
     packages: list[str] = field(default_factory=list)
     """Packages of the distribution that were installed for Flowerbed; they stay."""
 
@@ -266,13 +266,8 @@ def _take_away(made: Made, left: Left, check: bool, record: Path) -> None:
     # Last the program that does this and the record: until then the same call goes on where this one was interrupted.
     last = [tree for tree in made.trees if _PROGRAM.startswith(f"{tree}/")]
     last += [tree for tree in made.trees if record.is_relative_to(tree)] or [str(record)]
-    for path in [*_passing(made), *made.files, *stamps, *made.trees]:
-        if path in last or Path(path).is_relative_to(_PROGRAM) or not os.path.lexists(path):
-            continue
-        if not made.covers(str(Path(path).parent)):
-            left.removed.append(path)
-        if not check:
-            _remove(Path(path))
+    gone = [*_passing(made), *made.files, *stamps, *made.trees]
+    _take_paths([path for path in gone if path not in last], made, left, check)
     for path, content in made.replaced.items():
         left.removed.append(f"what was changed in {path}")
         if not check and Path(path).exists():
@@ -286,6 +281,19 @@ def _take_away(made: Made, left: Left, check: bool, record: Path) -> None:
     for path in last:
         left.removed.append(path)
         if not check and os.path.lexists(path):
+            _remove(Path(path))
+
+
+def _take_paths(paths: list[str], made: Made, left: Left, check: bool) -> None:
+    for path in paths:
+        if Path(path).is_relative_to(_PROGRAM) or not os.path.lexists(path):
+            continue
+        if left.packages and os.path.realpath(path) == os.devnull:
+            left.kept.append(path)
+            continue
+        if not made.covers(str(Path(path).parent)):
+            left.removed.append(path)
+        if not check:
             _remove(Path(path))
 
 
@@ -387,6 +395,8 @@ def lines(left: Left) -> Iterator[str]:
     """What was done, a line each."""
     yield from (f"stop {name}" for name in left.stopped)
     yield from (f"remove {name}" for name in left.removed)
-    yield from (f"keep {name}: it holds what others put there" for name in left.kept)
+    masks = {name for name in left.kept if os.path.realpath(name) == os.devnull}
+    yield from (f"keep {name}: it holds what others put there" for name in left.kept if name not in masks)
+    yield from (f"keep {name}: without it the package's own service would start" for name in sorted(masks))
     if left.packages:
         yield f"keep the packages {', '.join(left.packages)}, which were installed for Flowerbed"
