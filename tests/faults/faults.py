@@ -319,10 +319,14 @@ FAULTS = [
 ]
 
 
-def want_another_release(bed: Bed) -> None:
-    """Let the hosts have a release that they do not have yet."""
-    bed.standing.succeed("release", "add", bed.standing.path, "tomli-w")
-    bed.standing.succeed("release", "build", bed.standing.path)
+def with_package(name: str) -> Deed:
+    """Let the hosts have a release that they do not have yet: one with this package as well."""
+
+    def want(bed: Bed) -> None:
+        bed.standing.succeed("release", "add", bed.standing.path, name)
+        bed.standing.succeed("release", "build", bed.standing.path)
+
+    return want
 
 
 def want_another_environment(bed: Bed) -> None:
@@ -339,7 +343,7 @@ HALF_DONE = [
         "`up` killed while it installs a release",
         ("up",),
         at="Switch the host to the release",
-        prepare=want_another_release,
+        prepare=with_package("tomli-w"),
     ),
     HalfDone(
         "`up` killed while it writes configuration",
@@ -352,6 +356,18 @@ HALF_DONE = [
         ("up",),
         at=r"supernode : Run \| Keep the units running",
         prepare=want_another_environment,
+    ),
+    HalfDone(
+        "`upgrade` killed while it installs the release",
+        ("upgrade", "--wait", "600"),
+        at="install: .*Install the release",
+        prepare=with_package("toolz"),
+    ),
+    HalfDone(
+        "`upgrade` killed while it switches the sites",
+        ("upgrade", "--wait", "600"),
+        at="switch: .*(Switch the site|Run the SuperNode|See the site online)",
+        prepare=with_package("tabulate"),
     ),
     HalfDone("`rotate` killed while it makes keys", ("rotate",), at=r"both CAs: .*Rotate \|", makes_keys=True),
     HalfDone("`rotate` killed while runs are held", ("rotate",), at="both CAs: Let no round begin", makes_keys=True),
