@@ -358,9 +358,9 @@ HALF_DONE = [
         prepare=want_another_environment,
     ),
     HalfDone(
-        "`upgrade` killed while it installs the release",
+        "`upgrade` killed while it checks the release",
         ("upgrade", "--wait", "600"),
-        at="install: .*Install the release",
+        at="install: .*(Check the files|Let it start on a copy)",
         prepare=with_package("toolz"),
     ),
     HalfDone(
