@@ -35,8 +35,11 @@ def taken(federation: FederationFolder, what: str) -> Iterator[None]:
     Raises WorkFailed, which names who changes it and since when, where another does.
     """
     mine = json.dumps({"by": journal.operator(), "since": datetime.now(UTC).isoformat(), "what": what})
-    federation.state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (federation.state / "turn.lock").open("a+", encoding="utf-8") as handle:
+    lock = _lock(federation)
+    if lock is None:
+        yield
+        return
+    with lock as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -51,6 +54,14 @@ def taken(federation: FederationFolder, what: str) -> Iterator[None]:
         finally:
             session.close()
             handle.truncate(0)
+
+
+def _lock(federation: FederationFolder) -> IO[str] | None:
+    """The lock's file; None in a folder that cannot be written, of which the change itself says what is wrong."""
+    with suppress(OSError):
+        federation.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return (federation.state / "turn.lock").open("a+", encoding="utf-8")
+    return None
 
 
 def _refusal(federation: FederationFolder, holder: str) -> WorkFailed:
