@@ -21,7 +21,7 @@ from tests.e2e.conftest import Standing
 
 SITES = [f"hospital-{letter}" for letter in "abcde"]
 APP = Path(__file__).parents[1] / "apps" / "steady"
-REPLIES_WITHIN = 180.0
+REPLIES_WITHIN = 120.0
 """Seconds that a ServerApp waits for a reply, which may be lost with its site."""
 ENDS_WITHIN = 1200.0
 """Seconds; nothing here is waited for any longer."""
