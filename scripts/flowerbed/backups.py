@@ -111,6 +111,13 @@ def newest(federation: FederationFolder) -> Path:
     return max(files, key=lambda one: one.made_at).file
 
 
+def forgotten(federation: FederationFolder, shell: ssh.Shell) -> bool:
+    """Whether the coordinator is empty although backups of it are here: a new machine that nobody restored."""
+    if not any(federation.backups.glob("*.backup")):
+        return False
+    return shell.run(["sh", "-c", f"test -e {DATABASE} || echo empty"]).strip() == "empty"
+
+
 def _make_there(federation: FederationFolder, shell: ssh.Shell) -> dict[str, Any]:
     script = f"systemctl start flower-backup.service; code=$?; cat {LAST} || echo '{{}}'; exit $((code == 5 ? 5 : 0))"
     try:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flowerbed import (
+    backups,
     check,
     custody,
     hosts,
@@ -104,6 +105,7 @@ def up(
     built += [_build_release(federation, steps, python) for python in known.pythons if python not in pythons]
     if not check:
         _bring_packages(federation, known, steps)
+    forgotten = not (check or restore) and backups.forgotten(federation, ssh.Shell(federation, known.coordinator))
     with steps.step("hosts") as step:
         limit = [known.coordinator.name] if restore else None
         variables = ({"_common_verify": True} if verify else {}) | _to_restore(restore)
@@ -111,6 +113,11 @@ def up(
         touched = sum(1 for count in outcome.changed.values() if count)
         would = "would be " if check else ""
         step.result = f"{touched} of {len(outcome.changed)} {would}changed"
+    if forgotten:
+        steps.say(
+            f"{known.coordinator.name} was empty, and begins anew: `flowerbed restore {federation.name} --overwrite` "
+            "brings back what backups/ has of it"
+        )
     if not check and (touched or machines_changed):
         _record(federation, known, outcome, steps)
     out = revocation.turned_away(federation, known.sites)

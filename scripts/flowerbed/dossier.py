@@ -42,6 +42,7 @@ _LIMITS = re.compile(r"(Memory(Max|High|SwapMax)|CPUQuota|TasksMax|Limit[A-Z]+|R
 _LISTEN = re.compile(r"^\s*listen ([^\s;]+)", re.MULTILINE)
 _ARGUMENTS = re.compile(r"--host (\S+) --port (\d+)")
 _ACCEPT = re.compile(r"^\s*(.*\S)\s+accept$", re.MULTILINE)
+_SET = re.compile(r"^\s*set (\w+) \{.*elements = \{ (.*?) \};", re.MULTILINE)
 _WHEEL = re.compile(r"wheels/(?P<file>([^-]+)-([^-]+)-.+\.whl)")
 
 
@@ -405,9 +406,21 @@ def _fill(machine: Machine, records: list[dict[str, Any]]) -> None:
     machine.units = list(_units(texts))
     machine.ports = list(_ports(texts, machine.units))
     machine.rules = {path: text for path, text in texts.items() if path.endswith(".nft")}
-    machine.outgoing = {path: _ACCEPT.findall(_without_comments(text)) for path, text in machine.rules.items()}
+    machine.outgoing = {path: _outgoing(text) for path, text in machine.rules.items()}
     machine.keys = _keys(records, machine.units)
     machine.uninstall = _uninstall(machine, started)
+
+
+def _outgoing(rules: str) -> list[str]:
+    """What the rules let out, with what their sets hold in the place of the sets' names."""
+    text = _without_comments(rules)
+    sets = dict(_SET.findall(text))
+    found = []
+    for line in _ACCEPT.findall(text):
+        name = re.search(r"@(\w+)", line)
+        held = sets.get(name[1], "") if name else ""
+        found += [line] if not name else [line.replace(name[0], held)] if held else []
+    return found
 
 
 def _by_path(place: Place) -> str:

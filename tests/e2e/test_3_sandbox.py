@@ -20,6 +20,7 @@ UNITS = {
         "flower-egress@gateway",
         "flower-egress@firewall",
         "flower-expiry.timer",
+        "flower-backup.timer",
     ],
     "hospital-a": [
         "flower-supernode",

@@ -47,6 +47,7 @@ class Known:
             "the CA's passphrase": passphrase,
             "the CA's key": private_part(encrypted, passphrase),
             "the CA's key, encrypted": b"".join(encrypted.splitlines()[2:4]),
+            "the key that opens backups": private_part(federation.backup_key.read_bytes(), passphrase),
             "the operator's SSH key": private_part(federation.ssh_key.read_bytes()),
         }
 

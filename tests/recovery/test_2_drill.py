@@ -53,6 +53,8 @@ def test_a_lost_coordinator_comes_back_from_a_backup_at_another_address(recovery
     known = recovery.runs()
     assert known[finished] == "finished:completed"
     assert known[under_way] == "finished:failed"
+    trail = recovery.succeed("audit", "log", recovery.path, "--event", "run.finished")
+    assert finished in {one["fields"].get("run") for one in trail["entries"] if one["host"] == "coordinator"}
     # Their SuperNodes were not even started anew.
     assert {site: recovery.started(site, SUPERNODE) for site in SITES} == started
     begin = time.monotonic()

@@ -18,6 +18,7 @@ _ANSWERS: dict[str, dict[str, Any]] = {
     "certificate_request": {"csr": "", "certificate": ""},
     "certificate": {"certificate": "a certificate", "ca": "a certificate"},
     "nodes": {"nodes": {}},
+    "recovery_key": {"certificate": "a certificate"},
     "preflight": {"packages": [], "unenforced": [], "problems": []},
 }
 _HIDDEN = ("password", "passphrase", "secret")
