@@ -17,8 +17,8 @@ ATTEMPTS = r"""
 import json, os, socket
 def attempt(what):
     try:
-        what()
-        return "done"
+        # What is out of sight is an empty file where the capability opens every file.
+        return "done" if what() != "" else "empty"
     except OSError as error:
         return type(error).__name__
 print(json.dumps({
