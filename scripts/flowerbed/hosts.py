@@ -68,7 +68,7 @@ def play(
     began = time.monotonic()
     federation.state.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (
-        (federation.state / "last-play.log").open("w") as log,
+        (federation.state / "last-play.log").open("w", buffering=1) as log,
         subprocess.Popen(
             command, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         ) as process,

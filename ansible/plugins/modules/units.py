@@ -54,7 +54,7 @@ options:
   timeout:
     description: How many seconds a unit has to come up and to listen.
     type: int
-    default: 90
+    default: 180
 attributes:
   check_mode:
     support: full
@@ -244,7 +244,7 @@ def main() -> None:
                 },
             },
             "absent": {"type": "list", "elements": "str", "default": []},
-            "timeout": {"type": "int", "default": 90},
+            "timeout": {"type": "int", "default": 180},
         },
         supports_check_mode=True,
     )
