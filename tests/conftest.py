@@ -7,7 +7,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 HERE = Path(__file__).parent
 # Tests of one folder build on each other or share hosts; elsewhere those of one file do.
-WHOLE = ("ansible", "driver", "e2e", "existing", "health", "joining", "lab", "leaving", "terraform", "trust")
+WHOLE = ("ansible", "driver", "e2e", "existing", "health", "joining", "lab", "leaving", "terraform", "trust", "upgrade")
 LONGEST_FIRST = ("e2e", "ansible", "existing", "driver")
 
 

@@ -22,6 +22,7 @@ from flowerbed import (
     revocation,
     ssh,
     terraform,
+    upgrade,
 )
 from flowerbed.console import Steps
 from flowerbed.errors import EnvironmentLacks, UsageError, WorkFailed
@@ -79,6 +80,7 @@ def up(
         _refuse_wrong_files(federation)
         leaving.refuse_entries(federation, set(inventory.read(federation).sites))
         _refuse_closed_ways(inventory.read(federation))
+    upgrade.refuse_half_way(federation)
     custody.make(federation)
     _prepare_passphrase(federation)
     # Machines that exist already say in hosts.yml what they run; others are not known yet.
@@ -103,6 +105,7 @@ def up(
     known = inventory.read(federation)
     _refuse_closed_ways(known)
     built += [_build_release(federation, steps, python) for python in known.pythons if python not in pythons]
+    of_coordinator = upgrade.same_flower(federation, known.coordinator, built)
     if not check:
         _bring_packages(federation, known, steps)
     forgotten = not (check or restore) and backups.forgotten(federation, ssh.Shell(federation, known.coordinator))
@@ -130,11 +133,13 @@ def up(
             f"{', '.join(known.removed)} was removed and stays out: take its entry out of {federation.platform_file}, "
             "or let it join again with `flowerbed site add`"
         )
+    if stays := upgrade.stays(federation):
+        steps.say(stays)
     for warning, concerned in outcome.warnings.items():
         steps.say(f"{', '.join(sorted(concerned))}: {warning}")
     return Raised(
         federation=federation.name,
-        release=next(one.id for one in built if one.target.python == known.coordinator.python),
+        release=of_coordinator.id,
         sites=sorted({*known.sites, *joining.approved(federation)}.difference(out)),
         machines_changed=machines_changed,
         hosts_changed=outcome.changed,
@@ -157,6 +162,7 @@ def down(federation: FederationFolder, steps: Steps) -> int:
         count = machines.down(federation)
         for gone in (federation.hosts_file, federation.known_hosts):
             gone.unlink(missing_ok=True)
+        shutil.rmtree(federation.held.parent, ignore_errors=True)
         step.result = f"{count} taken away"
     return count
 
@@ -229,7 +235,7 @@ def _build_release(federation: FederationFolder, steps: Steps, python: str) -> r
     name = "release" if python == DEFAULT_PYTHON else f"release {python}"
     with steps.step(name) as step:
         built = release.of(federation, step.now, python)
-        _link_release(federation.release_for(python), built.archive)
+        upgrade.link(federation, python, built.archive)
         step.result = built.id
     return built
 
@@ -247,13 +253,3 @@ def _prepare_passphrase(federation: FederationFolder) -> None:
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     file.touch(mode=0o600)
     file.write_text(secrets.token_urlsafe(32) + "\n")
-
-
-def _link_release(link: Path, archive: Path) -> None:
-    """Let the playbooks find the release under one name, whichever it is."""
-    link.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if link.is_symlink() and link.readlink() == archive:
-        return
-    new = link.with_name(f".{link.name}.{os.getpid()}")
-    new.symlink_to(archive)
-    new.replace(link)

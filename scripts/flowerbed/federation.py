@@ -93,6 +93,21 @@ class FederationFolder:
         return (self.state if self.platform_file else self.path) / "known_hosts"
 
     @property
+    def held(self) -> Path:
+        """The locks that the hosts stay with until the next upgrade, after a rollback; missing otherwise."""
+        return self.state / "releases" / "held"
+
+    @property
+    def release_before(self) -> Path:
+        """The locks that a rollback goes back to; missing where nothing was upgraded."""
+        return self.state / "releases" / "before"
+
+    @property
+    def switch_file(self) -> Path:
+        """There while the hosts go from one release to another."""
+        return self.state / "releases" / "switch.json"
+
+    @property
     def data(self) -> Path:
         """In the lab: one folder per site that stands for the hospital's own data."""
         return self.path / "data"

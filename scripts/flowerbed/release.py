@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from uv import find_uv_bin
 
@@ -127,6 +128,8 @@ def _from_environment(name: str) -> list[str]:
 
 
 FLOWER = Program("flwr", ("flower-supernode", "--version"), "Flower version: {version}")
+SUPPORTED = SpecifierSet(">=1.40,<1.43")
+"""The versions of Flower that tests/upgrade goes through."""
 
 
 @dataclass(frozen=True)
@@ -167,11 +170,11 @@ def requirements_of(app: Path) -> list[str]:
         raise UsageError(f"{app} is no app: it has no pyproject.toml") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{file} is no TOML: {error}") from None
-    return _checked(project.get("dependencies", []), file)
+    return [line for line in _checked(project.get("dependencies", []), file) if _name_in(line) != FLOWER.package]
 
 
 def read_requirements(file: Path) -> list[str]:
-    """Read a `release.in`: one requirement a line, `#` starts a comment; Flower itself is left out."""
+    """Read a `release.in`: one requirement a line, `#` starts a comment; `flwr==1.40.0` is another Flower than here."""
     return _checked([line for line in _lines(file) if not line.startswith("-")], file)
 
 
@@ -210,7 +213,7 @@ def _checked(requirements: list[str], source: Path) -> list[str]:
             raise UsageError(f"{source}: '{line}' is no requirement: {reason}") from None
         if requirement.url:
             raise UsageError(f"{source}: '{line}' names an address: a release holds indexed packages alone")
-        if canonicalize_name(requirement.name) != FLOWER.package:
+        if canonicalize_name(requirement.name) != FLOWER.package or requirement.specifier:
             kept.append(str(requirement))
     return sorted(set(kept))
 
@@ -226,6 +229,7 @@ def lock(
 ) -> Path:
     """Pin Flower and `requirements` with the hashes of their files, and write them to `out`, atomically.
 
+    Flower's version is the one installed here, unless `requirements` names another.
     Packages may come from `sources`, too. Where it can be, a package gets the version that it has in the lock `like`.
     The lock names no package index.
     Raises WorkFailed with uv's reason when there is no solution.
@@ -235,7 +239,9 @@ def lock(
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".lock-", dir=out.parent) as folder:
         work = Path(folder)
-        (work / "release.in").write_text("\n".join([program.pinned(), *wanted]) + "\n", encoding="utf-8")
+        named = any(_name_in(line) == program.package for line in wanted)
+        all_of_them = wanted if named else [program.pinned(), *wanted]
+        (work / "release.in").write_text("\n".join(all_of_them) + "\n", encoding="utf-8")
         if like is not None and like.exists():
             pins = [f"{name}=={version}" for name, version in _PIN.findall(like.read_text(encoding="utf-8"))]
             (work / "release.lock").write_text("\n".join(pins) + "\n", encoding="utf-8")
@@ -243,7 +249,7 @@ def lock(
         command += ["--generate-hashes", "--only-binary", ":all:", "--no-header", "--no-annotate"]
         command += ["--no-emit-index-url", "--no-emit-find-links", "--no-sources", *_uv_sources(sources)]
         command += ["--python-version", target.python, "--python-platform", target.uv_platform]
-        _run(command, f"lock {program.pinned()} with {', '.join(wanted) or 'nothing else'}", cwd=work)
+        _run(command, f"lock {' with '.join([all_of_them[0], ', '.join(all_of_them[1:]) or 'nothing else'])}", cwd=work)
         resolved = (work / "release.lock").read_text(encoding="utf-8")
         header = f"# target: {target}\n# requirements: {', '.join(wanted)}\n"
         (work / "release.lock").write_text(header + resolved, encoding="utf-8")
@@ -268,22 +274,22 @@ def add(federation: FederationFolder, requirements: list[str], progress: Progres
     text = source.read_text(encoding="utf-8") if source.exists() else ""
     new = {canonicalize_name(Requirement(line).name): line for line in _checked(requirements, source)}
     kept = [line for line in text.splitlines() if _name_in(line) not in new]
-    wanted_text = "\n".join([*kept, *new.values()]) + "\n"
+    text_now = "\n".join([*kept, *new.values()]) + "\n"
     locks = sorted(federation.path.glob("release*.lock")) or [federation.lock]
     with tempfile.TemporaryDirectory(prefix=".adding-", dir=federation.path) as folder:
         work = Path(folder)
-        (work / source.name).write_text(wanted_text, encoding="utf-8")
-        wanted = read_requirements(work / source.name)
+        (work / source.name).write_text(text_now, encoding="utf-8")
+        asked = read_requirements(work / source.name)
         sources = read_sources(work / source.name, federation.path)
         for locked in locks:
             header = _TARGET.search(locked.read_text(encoding="utf-8")) if locked.exists() else None
             target = Target(*header.groups()) if header else Target()
-            progress(f"locking {FLOWER.pinned()} with {', '.join(wanted)} for Python {target.python}")
-            lock(wanted, work / locked.name, target=target, like=locked, sources=sources)
+            progress(f"locking Flower with {', '.join(asked)} for Python {target.python}")
+            lock(asked, work / locked.name, target=target, like=locked, sources=sources)
         for locked in locks:
             (work / locked.name).replace(locked)
         (work / source.name).replace(source)
-    return wanted
+    return asked
 
 
 def _name_in(line: str) -> str:
@@ -293,25 +299,40 @@ def _name_in(line: str) -> str:
 
 
 def of(federation: FederationFolder, progress: Progress = lambda _: None, python: str = DEFAULT_PYTHON) -> Release:
-    """Build the release of a federation's hosts with one Python from its lock, which is made first if there is none.
+    """Build the release that a federation's hosts with one Python are to run: the held one after a rollback.
 
-    Raises UsageError when `release.in` asks for something else than the lock was made from, or the lock is for
-    another Python.
+    Raises as `wanted` does.
+    """
+    held = federation.held / federation.lock_for(python).name
+    if not held.exists():
+        return wanted(federation, progress, python)
+    source = federation.lock.with_suffix(".in")
+    return build(held, sources=read_sources(source) if source.exists() else Sources(), progress=progress)
+
+
+def wanted(federation: FederationFolder, progress: Progress = lambda _: None, python: str = DEFAULT_PYTHON) -> Release:
+    """Build the release that the federation's own lock names; the lock is made first if there is none.
+
+    Raises UsageError when `release.in` asks for something else than the lock was made from, the lock is for
+    another Python, or it names a Flower that is not supported.
     """
     locked = federation.lock_for(python)
     source = federation.lock.with_suffix(".in")
-    wanted = read_requirements(source) if source.exists() else []
+    asked = read_requirements(source) if source.exists() else []
     sources = read_sources(source) if source.exists() else Sources()
     if not locked.exists():
-        progress(f"locking {FLOWER.pinned()} with {', '.join(wanted) or 'no app dependencies'} for Python {python}")
-        lock(wanted, locked, target=Target(python), like=federation.lock, sources=sources)
+        progress(f"locking Flower with {', '.join(asked) or 'no app dependencies'} for Python {python}")
+        lock(asked, locked, target=Target(python), like=federation.lock, sources=sources)
     text = locked.read_text(encoding="utf-8")
     made_from, made_for = _REQUIREMENTS.search(text), _TARGET.search(text)
-    if source.exists() and made_from and made_from[1] != ", ".join(wanted):
+    if source.exists() and made_from and made_from[1] != ", ".join(asked):
         raise UsageError(f"{source} differs from {locked}: remove the lock to make it again")
     # The first lock may be for any one Python, where all hosts have the same.
     if made_for and made_for[1] != python and locked != federation.lock:
         raise UsageError(f"{locked} is for Python {made_for[1]}: remove it to make it again")
+    flower = dict(_PIN.findall(text)).get(FLOWER.package)
+    if flower and flower not in SUPPORTED:
+        raise UsageError(f"{locked} pins Flower {flower}, and {SUPPORTED} is supported: name another in {source}")
     return build(locked, sources=sources, progress=progress)
 
 

@@ -108,13 +108,13 @@ def test_a_wheel_that_only_a_folder_has_is_locked_and_built(
         assert f"wheels/{name}" in archive.getnames()
 
 
-def _wheel(folder: Path, package: str, version: str) -> str:
-    """Write a wheel with one empty module."""
+def _wheel(folder: Path, package: str, version: str, content: str = "") -> str:
+    """Write a wheel with one module."""
     folder.mkdir()
     name = f"{package}-{version}-py3-none-any.whl"
     info = f"{package}-{version}.dist-info"
     with zipfile.ZipFile(folder / name, "w") as archive:
-        archive.writestr(f"{package}.py", "")
+        archive.writestr(f"{package}.py", content)
         archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n")
         archive.writestr(
             f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: a test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
@@ -352,6 +352,19 @@ class Host:
         answer: dict[str, Any] = json.loads(done.stdout)
         return answer
 
+    def call_check(self, ident: str) -> dict[str, Any]:
+        """Run release_check as it runs on a host; the program is uv, which knows no Flower."""
+        arguments = {"id": ident, "root": str(self.root), "programs": []}
+        done = subprocess.run(
+            [sys.executable, MODULE.with_name("release_check.py")],
+            input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}),
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        answer: dict[str, Any] = json.loads(done.stdout)
+        return answer
+
     def active(self) -> str:
         link = self.root / "current"
         return link.readlink().name if link.is_symlink() else ""
@@ -424,6 +437,40 @@ def test_the_release_before_stays_and_the_way_back_needs_no_archive(host: Host, 
     back = host.call(id=older.id)
     assert (back["changed"], back["previous"], host.active()) == (True, built.id, older.id)
     assert host.installed() == {older.id, built.id}
+
+
+def test_a_release_is_installed_beside_the_active_one(host: Host, built: Release, older: Release) -> None:
+    host.call(older.archive)
+    beside = host.call(built.archive, activate=False)
+    assert (beside["changed"], beside["id"], beside["previous"], beside["removed"]) == (True, built.id, older.id, [])
+    assert (host.active(), host.installed()) == (older.id, {older.id, built.id})
+    assert not host.call(built.archive, activate=False)["changed"]
+
+
+def test_a_check_finds_a_file_that_is_not_as_its_package_has_it(host: Host, older: Release, built: Release) -> None:
+    host.call(older.archive)
+    host.call(built.archive, activate=False)
+    good = host.call_check(built.id)
+    assert good["files"] > 2
+    (file,) = (host.root / "releases" / built.id).glob("lib/python3*/site-packages/iniconfig/__init__.py")
+    file.write_text(file.read_text() + "\n")
+    bad = host.call_check(built.id)
+    assert bad["failed"]
+    assert "iniconfig/__init__.py is not as its package has it" in bad["msg"]
+    assert "is not installed" in host.call_check("1.0-none")["msg"]
+
+
+def test_a_check_finds_what_cannot_be_imported_though_its_files_are_right(
+    host: Host, older: Release, tmp_path: Path
+) -> None:
+    folder = tmp_path / "wheels"
+    _wheel(folder, "broken", "1.0", "import no_such_module")
+    sources = release.Sources(folders=(str(folder),))
+    locked = release.lock(["broken==1.0"], tmp_path / "broken.lock", target=HERE, program=UV, sources=sources)
+    broken = release.build(locked, cache=tmp_path / "cache", program=UV, sources=sources)
+    host.call(older.archive)
+    host.call(broken.archive, activate=False)
+    assert "No module named 'no_such_module'" in host.call_check(broken.id)["msg"]
 
 
 def test_a_release_that_was_never_installed_cannot_be_gone_back_to(host: Host, built: Release) -> None:

@@ -31,6 +31,10 @@ options:
     description: The folder of all releases and of the link C(current), readable by all users.
     type: path
     default: /opt/flower
+  activate:
+    description: V(false) installs the release beside the active one, which stays; no release goes then.
+    type: bool
+    default: true
   keep:
     description:
       - How many releases stay beside the active one, the latest first.
@@ -65,6 +69,11 @@ EXAMPLES = r"""
 - name: Install the release
   flowerbed.federation.release:
     archive: "{{ inventory_dir }}/../../build/releases/1.41.0-f2ec610341/1.41.0-f2ec610341.tar"
+
+- name: Install the next release beside the active one
+  flowerbed.federation.release:
+    archive: build/releases/1.42.0-31c7270663/1.42.0-31c7270663.tar
+    activate: false
 
 - name: Go back to the release before
   flowerbed.federation.release:
@@ -327,6 +336,7 @@ def main() -> None:
             "archive": {"type": "path"},
             "id": {"type": "str"},
             "root": {"type": "path", "default": "/opt/flower"},
+            "activate": {"type": "bool", "default": True},
             "keep": {"type": "int", "default": 2},
             "python": {"type": "path", "default": "/usr/bin/python3"},
             "manifest_sha256": {"type": "str"},
@@ -373,9 +383,10 @@ def _apply(module: AnsibleModule, releases: Releases, ident: str, archive: str |
     complete = releases.complete(ident)
     damage = _damage(releases.path(ident)) if complete and module.params["verify"] else []
     missing = not complete or bool(damage)
-    removed = releases.superfluous(ident, previous, module.params["keep"])
+    activate = module.params["activate"]
+    removed = releases.superfluous(ident, previous, module.params["keep"]) if activate else []
     result: dict[str, Any] = {
-        "changed": missing or previous != ident or bool(removed),
+        "changed": missing or (activate and previous != ident) or bool(removed),
         "id": ident,
         "path": str(releases.path(ident)),
         "previous": previous,
@@ -383,7 +394,8 @@ def _apply(module: AnsibleModule, releases: Releases, ident: str, archive: str |
     }
     if module._diff:
         before = [f"active: {previous or 'none'}", *removed, *(f"{ident}: {one}" for one in damage)]
-        result["diff"] = {"before": "\n".join(before) + "\n", "after": f"active: {ident}\n"}
+        after = ident if activate else previous or "none"
+        result["diff"] = {"before": "\n".join(before) + "\n", "after": f"active: {after}\n"}
     if missing and not archive:
         if not module.params["manifest_sha256"]:
             module.fail_json(msg=f"release {ident} is not installed in {releases.root}: give its archive")
@@ -399,7 +411,7 @@ def _apply(module: AnsibleModule, releases: Releases, ident: str, archive: str |
             module.params["manifest_sha256"],
             module.params["python"],
         )
-    if previous != ident or damage:  # the services start anew with what was mended, too
+    if activate and (previous != ident or damage):  # the services start anew with what was mended, too
         releases.activate(ident)
     for name in removed:
         shutil.rmtree(releases.path(name), ignore_errors=True)

@@ -14,15 +14,20 @@ description:
   - A ServerApp asks which nodes there are before it sends them work. V(held) lets the gateway answer that question with
     "later" (Flower asks again by itself), waits until every reply of every run was taken and every ServerApp that
     runs has asked that question. V(released) ends it.
+  - A SuperLink refuses ServerApps of another Flower (another major or minor version). V(drained) is for a change of
+    that. No ServerApp begins from now on, those that run are waited for to their end, and runs that are submitted
+    meanwhile wait until V(released).
   - Runs on the coordinator. A hold ends by itself after O(limit) seconds, also when nobody releases it.
 options:
   state:
-    description: V(held) returns when no site has work; V(released) lets the runs go on.
+    description: V(held) returns when no site has work, V(drained) when no run is under way; V(released) ends both.
     type: str
-    choices: [held, released]
+    choices: [held, drained, released]
     required: true
   wait:
-    description: Seconds to wait for the end of the rounds that are under way; then runs go on and the task fails.
+    description:
+      - Seconds to wait for the end of the rounds that are under way, with V(drained) of the runs; then runs go on and
+        the task fails.
     type: int
     default: 600
   limit:
@@ -55,11 +60,11 @@ RETURN = r"""
 runs:
   description: How many runs were held.
   type: int
-  returned: when O(state=held)
+  returned: when O(state) is not V(released)
 seconds:
-  description: How long their rounds were waited for.
+  description: How long they were waited for.
   type: float
-  returned: when O(state=held)
+  returned: when O(state) is not V(released)
 """
 
 import contextlib
@@ -70,6 +75,8 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 
 _TIMER = "flower-hold-end"
+# It starts ServerApps; those that it started outlast it.
+_STARTER = "flower-superexec-serverapp.service"
 # Runs whose ServerApp was started and has not ended.
 _ACTIVE = """
 SELECT count(*) FROM run JOIN task ON task.task_id = run.primary_task_id
@@ -93,8 +100,7 @@ class Hold:
 
     def begin(self) -> tuple[int, float]:
         """Hold the runs; returns how many, and how many seconds that took."""
-        if not self.sign.parent.is_dir():
-            self.module.fail_json(msg="the gateway does not run: `systemctl status flower-gateway` says why")
+        self._need_the_gateway()
         began = time.monotonic()
         with self.asked.open("w"):
             self.sign.touch()
@@ -112,18 +118,50 @@ class Hold:
                 )
             time.sleep(0.3)
 
+    def drain(self) -> float:
+        """Let no run begin, and wait for the end of those under way; returns how many seconds that took."""
+        self._need_the_gateway()
+        began = time.monotonic()
+        self.module.run_command(["systemctl", "stop", _STARTER])
+        self._end_in(self.module.params["wait"] + self.module.params["limit"])
+        while active := self._count(_ACTIVE):
+            if time.monotonic() - began > self.module.params["wait"]:
+                self.end()
+                self.module.fail_json(
+                    msg=f"{active} runs have not ended within {self.module.params['wait']} s: stop them with "
+                    "`flowerbed stop`, or give them longer with --wait"
+                )
+            time.sleep(1)
+        # The first that begin afterwards find sites that are not ready yet.
+        self.sign.touch()
+        self._end_in(self.module.params["limit"])
+        return time.monotonic() - began
+
     def end(self) -> bool:
         """Let the runs go on; returns whether they were held."""
         held = self.sign.exists()
         self.sign.unlink(missing_ok=True)
         self.module.run_command(["systemctl", "stop", f"{_TIMER}.timer"])
+        if self._starter_is_off():
+            self.module.run_command(["systemctl", "start", _STARTER])
         return held
+
+    def _need_the_gateway(self) -> None:
+        if not self.sign.parent.is_dir():
+            self.module.fail_json(msg="the gateway does not run: `systemctl status flower-gateway` says why")
+
+    def _starter_is_off(self) -> bool:
+        """Whether drain() stopped it: a host without it never has it enabled."""
+        enabled, _, _ = self.module.run_command(["systemctl", "is-enabled", "--quiet", _STARTER])
+        active, _, _ = self.module.run_command(["systemctl", "is-active", "--quiet", _STARTER])
+        return enabled == 0 and active != 0
 
     def _end_in(self, seconds: int) -> None:
         """Whatever becomes of the caller, the runs go on after so many seconds."""
         self.module.run_command(["systemctl", "stop", f"{_TIMER}.timer"])
         command = ["systemd-run", "--quiet", "--collect", f"--unit={_TIMER}", f"--on-active={seconds}"]
-        self.module.run_command([*command, "/bin/rm", "-f", str(self.sign)], check_rc=True)
+        ending = f'rm -f "$0"; ! systemctl is-enabled --quiet {_STARTER} || systemctl start {_STARTER}'
+        self.module.run_command([*command, "/bin/sh", "-c", ending, str(self.sign)], check_rc=True)
 
     def _waiting(self) -> int:
         """How many ServerApps were told to ask again: each has a connection of its own."""
@@ -144,7 +182,7 @@ def main() -> None:
     """Hold the runs, or let them go on."""
     module = AnsibleModule(
         argument_spec={
-            "state": {"type": "str", "choices": ["held", "released"], "required": True},
+            "state": {"type": "str", "choices": ["held", "drained", "released"], "required": True},
             "wait": {"type": "int", "default": 600},
             "limit": {"type": "int", "default": 300},
             "folder": {"type": "path", "default": "/run/flower-gateway"},
@@ -158,7 +196,7 @@ def main() -> None:
     if module.params["state"] == "released":
         hold.end()
         module.exit_json(changed=False)
-    runs, seconds = hold.begin()
+    runs, seconds = (0, hold.drain()) if module.params["state"] == "drained" else hold.begin()
     module.exit_json(changed=False, runs=runs, seconds=round(seconds, 1))
 
 

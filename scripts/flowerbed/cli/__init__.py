@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from flowerbed import __version__
-from flowerbed.cli import apps, drift, federation, health, monitoring, recovery, runs, simulate, trust
+from flowerbed.cli import apps, drift, federation, health, monitoring, recovery, releases, runs, simulate, trust
 from flowerbed.cli.shared import fail
 from flowerbed.errors import FlowerbedError
 
@@ -16,7 +16,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for _commands in (federation, health, runs, simulate, apps, trust, drift, monitoring, recovery):
+for _commands in (federation, health, runs, simulate, apps, trust, drift, monitoring, recovery, releases):
     app.add_typer(_commands.app)
 
 

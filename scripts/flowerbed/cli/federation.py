@@ -124,7 +124,7 @@ def release_build(
     """Build the federation's release: one archive that its hosts install without a network."""
     steps = Steps()
     with steps.step("release") as step:
-        built = release.of(find(federation), step.now, python)
+        built = release.wanted(find(federation), step.now, python)
         step.result = built.id
     print_result(
         as_json,
