@@ -124,6 +124,22 @@ def up(
     if not check and (touched or machines_changed):
         _record(federation, known, outcome, steps)
     out = revocation.turned_away(federation, known.sites)
+    _say_what_to_know(federation, known, out, outcome, steps)
+    return Raised(
+        federation=federation.name,
+        release=of_coordinator.id,
+        sites=sorted({*known.sites, *joining.approved(federation)}.difference(out)),
+        machines_changed=machines_changed,
+        hosts_changed=outcome.changed,
+        warnings=outcome.warnings,
+        seconds=dict(steps.seconds),
+    )
+
+
+def _say_what_to_know(
+    federation: FederationFolder, known: inventory.Hosts, out: list[str], outcome: hosts.Outcome, steps: Steps
+) -> None:
+    """Say who stays out (`out`: with a revoked key), which release stays, and what the hosts warned of."""
     if out:
         steps.say(
             f"{', '.join(out)} stays out, its key is revoked: `flowerbed rotate --keys --site` gives it a new one"
@@ -137,15 +153,6 @@ def up(
         steps.say(stays)
     for warning, concerned in outcome.warnings.items():
         steps.say(f"{', '.join(sorted(concerned))}: {warning}")
-    return Raised(
-        federation=federation.name,
-        release=of_coordinator.id,
-        sites=sorted({*known.sites, *joining.approved(federation)}.difference(out)),
-        machines_changed=machines_changed,
-        hosts_changed=outcome.changed,
-        warnings=outcome.warnings,
-        seconds=dict(steps.seconds),
-    )
 
 
 def down(federation: FederationFolder, steps: Steps) -> int:
