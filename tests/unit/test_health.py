@@ -179,6 +179,27 @@ def test_what_a_probe_found_is_told_for_every_site() -> None:
 # The program on the host ------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("backup", "seen"), [("inactive", False), ("failed", True)])
+def test_what_a_timer_starts_may_be_idle_and_may_not_have_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backup: str, seen: bool
+) -> None:
+    (tmp_path / "flower-supernode.service").write_text("[Install]\n")
+    (tmp_path / "flower-backup.service").write_text("[Service]\nType=oneshot\n")
+    said = "Type=simple\nId=flower-supernode.service\nActiveState=active\nNRestarts=2\n\n"
+    said += f"Type=oneshot\nId=flower-backup.service\nActiveState={backup}\n"
+    monkeypatch.setattr(look, "UNITS", tmp_path)
+    monkeypatch.setattr(look, "_output", lambda *_: said)
+    found = look.units()
+    assert (found["flower-supernode"]["state"], found["flower-supernode"]["restarts"]) == ("active", 2)
+    assert ("flower-backup" in found) is seen
+
+
+def test_a_slow_answer_is_no_wrong_clock() -> None:
+    assert ask.ahead(host=1005.0, asked=1000.0, arrived=1010.0) == 0
+    assert ask.ahead(host=1600.0, asked=1000.0, arrived=1010.0) == 590
+    assert ask.ahead(host=400.0, asked=1000.0, arrived=1010.0) == -600
+
+
 def test_a_folder_of_data_is_tried_as_the_user_who_reads_it(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     assert look.unreadable(folder) == f"{folder} does not exist"

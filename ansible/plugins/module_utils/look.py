@@ -37,6 +37,7 @@ STATE = Path("/var/lib/flower")
 CURRENT = Path("/opt/flower/current")
 RECENT_SECONDS = 90
 """How far back a journal is read: longer than the minute for which a SuperLink takes a dead node for online."""
+_SUFFIXES = (".service", ".socket", ".timer")
 _CONNECT_SECONDS = 5.0
 _CHILD_SECONDS = 12.0
 _FRESH_SECONDS = 300
@@ -87,21 +88,23 @@ def main() -> None:
 
 def units() -> dict[str, dict[str, Any]]:
     """Flower's units that are to run: state, how often systemd started one anew, and for how many seconds it runs."""
-    names = [
-        path.name
-        for path in sorted(UNITS.glob("flower-*.*"))
-        if "@" not in path.name and path.suffix in (".service", ".socket", ".timer") and "[Install]" in path.read_text()
-    ]
-    if not names:
+    files = [path for path in sorted(UNITS.glob("flower-*.*")) if "@" not in path.name and path.suffix in _SUFFIXES]
+    if not files:
         return {}
-    wanted = "Id,ActiveState,SubState,NRestarts,InvocationID,ActiveEnterTimestampMonotonic"
-    said = _output("systemctl", "show", f"--property={wanted}", *names)
+    started = {path.name for path in files if "[Install]" in path.read_text()}
+    wanted = "Id,Type,ActiveState,NRestarts,InvocationID,ActiveEnterTimestampMonotonic"
+    said = _output("systemctl", "show", f"--property={wanted}", *(path.name for path in files))
     found = {}
-    for block in said.split("\n\n"):
+    for block in filter(None, said.split("\n\n")):
         values = dict(line.partition("=")[::2] for line in block.splitlines())
+        name, state = values["Id"], values["ActiveState"]
+        # What a timer starts is idle most of the time, and counts once it has failed.
+        idle = name not in started or values.get("Type") == "oneshot"
+        if idle and state != "failed":
+            continue
         entered = int(values.get("ActiveEnterTimestampMonotonic") or 0) / 1e6
-        found[values["Id"].removesuffix(".service")] = {
-            "state": values["ActiveState"],
+        found[name.removesuffix(".service")] = {
+            "state": state,
             "restarts": int(values.get("NRestarts") or 0),
             "invocation": values.get("InvocationID", ""),
             "seconds": time.monotonic() - entered if entered else None,

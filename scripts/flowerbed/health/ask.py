@@ -76,8 +76,16 @@ class _Answer:
 
     @property
     def off(self) -> float:
-        """Seconds that the host's clock is ahead of the operator's, at least: a slow answer is no wrong clock."""
-        return self.now - min(max(self.now, self.asked), self.arrived)
+        """Seconds that the host's clock is ahead of the operator's."""
+        return ahead(self.now, self.asked, self.arrived)
+
+
+def ahead(host: float, asked: float, arrived: float) -> float:
+    """Seconds by which a host's clock is ahead of ours, at least.
+
+    `host` is what it said, `asked` and `arrived` are ours before and after: a slow answer is no wrong clock.
+    """
+    return host - min(max(host, asked), arrived)
 
 
 def _look(shell: ssh.Shell) -> _Answer | str:
