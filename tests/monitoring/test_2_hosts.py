@@ -1,6 +1,8 @@
 """What a monitored federation knows of itself, who may ask, and what the programs that look may see."""
 
 import json
+import os
+import subprocess
 import time
 from collections.abc import Callable
 
@@ -8,6 +10,8 @@ import pytest
 from testinfra.host import Host
 
 from flowerbed import lab
+from flowerbed.paths import ANSIBLE
+from tests.ansible.support import BIN
 from tests.e2e.conftest import Standing
 from tests.monitoring.conftest import PROMETHEUS, get
 
@@ -102,6 +106,21 @@ def test_a_host_outside_of_the_group_has_nothing_of_it(monitored: Standing) -> N
     assert site.run("test -e /etc/flower/monitoring").rc != 0
     assert site.run("systemctl cat flower-node-exporter").rc != 0
     assert site.run("id flower-monitoring").rc != 0
+
+
+def test_what_a_timer_starts_is_read_anew_when_its_file_has_changed(monitored: Standing, coordinator: Host) -> None:
+    unit = "flower-exporter.service"
+    stale = f"systemctl show --property=NeedDaemonReload {unit}"
+    try:
+        coordinator.check_output(f"echo '# another' >> /etc/systemd/system/{unit}")
+        assert coordinator.check_output(stale) == "NeedDaemonReload=yes"
+        command = ["ansible", "coordinator", "--inventory", str(monitored.federation.hosts_file)]
+        command += ["--module-name", "flowerbed.federation.units", "--args", "units=[{'name':'flower-exporter.timer'}]"]
+        environment = {**os.environ, "ANSIBLE_CONFIG": str(ANSIBLE / "ansible.cfg")}
+        subprocess.run([str(BIN / command[0]), *command[1:]], env=environment, check=True, capture_output=True)
+        assert coordinator.check_output(stale) == "NeedDaemonReload=no"
+    finally:
+        coordinator.check_output(f"sed -i '/^# another$/d' /etc/systemd/system/{unit}; systemctl daemon-reload")
 
 
 LOOK = """
