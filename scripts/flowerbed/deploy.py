@@ -17,6 +17,7 @@ from flowerbed import (
     journal,
     leaving,
     machines,
+    monitored,
     packages,
     release,
     revocation,
@@ -112,6 +113,7 @@ def up(
     with steps.step("hosts") as step:
         limit = [known.coordinator.name] if restore else None
         variables = ({"_common_verify": True} if verify else {}) | _to_restore(restore)
+        variables |= {"flowerbed_unmonitored": monitored.no_longer(federation, known)}
         outcome = hosts.play(federation, "site.yml", check=check, limit=limit, variables=variables, on_step=step.now)
         touched = sum(1 for count in outcome.changed.values() if count)
         would = "would be " if check else ""
@@ -121,6 +123,8 @@ def up(
             f"{known.coordinator.name} was empty, and begins anew: `flowerbed restore {federation.name} --overwrite` "
             "brings back what backups/ has of it"
         )
+    if not check and not restore:
+        monitored.remember(federation, known)
     if not check and (touched or machines_changed):
         _record(federation, known, outcome, steps)
     out = revocation.turned_away(federation, known.sites)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from flowerbed import check, dashboard, inventory, packages, ssh
+from flowerbed import check, dashboard, inventory, monitored, packages, ssh
 from flowerbed.errors import EnvironmentLacks, UsageError, WorkFailed
 from flowerbed.federation import FederationFolder
 from flowerbed.paths import ANSIBLE
@@ -68,6 +68,22 @@ def test_a_host_that_is_in_no_other_group_is_named(tmp_path: Path) -> None:
     found = [str(one).removeprefix(f"{tmp_path}/") for one in check.examine_files(federation)]
     assert "hosts.yml:8: stranger: is monitored alone: it is no host of this federation" in found
     assert not [one for one in found if "coordinator: is" in one]
+
+
+def test_a_host_that_was_monitored_is_remembered_until_it_is_no_more(federation: FederationFolder) -> None:
+    def up(*names: str) -> list[str]:
+        inventory.write(inventory.parse(output(*names), "platform"), federation)
+        hosts = inventory.read(federation)
+        left = monitored.no_longer(federation, hosts)
+        monitored.remember(federation, hosts)
+        return left
+
+    assert up() == []
+    assert not (federation.state / "monitored.json").exists()
+    assert up("coordinator", "north") == []
+    assert up("north") == ["coordinator"]
+    assert up() == ["north"]
+    assert up() == []
 
 
 # Packages
