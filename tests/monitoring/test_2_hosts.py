@@ -82,6 +82,8 @@ def test_debians_own_units_never_run(coordinator: Host) -> None:
     for name in DEBIANS:
         assert coordinator.run(f"systemctl is-enabled {name}").stdout.strip() == "masked"
         assert "Started" not in coordinator.check_output(f"journalctl --unit {name} --output=cat")
+        # Nor would one after a reboot, when the mask is gone because the host has left and the package stays.
+        assert coordinator.run(f"ls /etc/systemd/system/*.wants/{name}.service").rc != 0
 
 
 @pytest.mark.parametrize("user", ["flower-app", "flower-superexec", "flower-superlink", "flower-gateway"])

@@ -85,6 +85,12 @@ def mask(unit: str) -> None:
         (_UNITS / unit).symlink_to("/dev/null")
 
 
+def disable(unit: str) -> None:
+    """Take away what starts a unit at boot: it stays off when its mask goes one day and the package stays."""
+    for link in _UNITS.glob(f"*.wants/{unit}"):
+        link.unlink()
+
+
 def unpack(archive: str, folder: Path) -> list[str]:
     """The packages of the archive as files, and nothing else that may be in it."""
     files = []
@@ -147,12 +153,14 @@ def main() -> None:
     if missing and not module.check_mode:
         if archive and not sent:
             module.exit_json(changed=False, missing=missing, needs_archive=True)
-        for unit in module.params["masked"]:
-            if unit.removesuffix(".service") in missing:
-                mask(unit)
+        units = [unit for unit in module.params["masked"] if unit.removesuffix(".service") in missing]
+        for unit in units:
+            mask(unit)
         module.run_command(["systemctl", "daemon-reload"])
         made.note("packages", *missing)
         install(module, missing, sent)
+        for unit in units:
+            disable(unit)
     module.exit_json(changed=bool(missing), missing=missing)
 
 
