@@ -151,3 +151,14 @@ def test_the_service_of_a_package_that_stays_does_not_start(
     assert mask.is_symlink() == stays
     assert left.kept == ([str(mask)] if stays else [])
     assert any("would start" in line for line in made.lines(left)) == stays
+
+
+def test_the_empty_folders_of_ansible_go_and_those_that_are_used_stay(tmp_path: Path) -> None:
+    empty, used = tmp_path / "one", tmp_path / "two"
+    (empty / ".ansible" / "tmp" / "ansible-tmp-1").mkdir(parents=True)
+    (used / ".ansible" / "tmp" / "ansible-tmp-2").mkdir(parents=True)
+    (used / ".ansible" / "theirs").touch()
+    for home in (empty, used):
+        made.forget_ansible(home)
+    assert not (empty / ".ansible").exists()
+    assert [one.name for one in (used / ".ansible").iterdir()] == ["theirs"]

@@ -210,6 +210,13 @@ def _refuse(made: Made, record: Path) -> None:
                 raise LeaveError(f"{source} holds data, below what would be removed: move it away and run again")
 
 
+def forget_ansible(home: Path) -> None:
+    """Remove the folders that Ansible leaves empty in the home of the user as whom it came."""
+    for folder in (*(home / ".ansible/tmp").glob("*"), home / ".ansible/tmp", home / ".ansible"):
+        with contextlib.suppress(OSError):  # it is not there, or somebody uses it
+            folder.rmdir()
+
+
 def _mounts() -> list[str]:
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
     return [line.split()[4].encode().decode("unicode_escape") for line in lines]
