@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
+from packaging.version import Version
 
 from flowerbed import control, journal, ssh
 from flowerbed.errors import EnvironmentLacks, UsageError, WorkFailed
@@ -115,7 +116,20 @@ def forgotten(federation: FederationFolder, shell: ssh.Shell) -> bool:
     """Whether the coordinator is empty although backups of it are here: a new machine that nobody restored."""
     if not any(federation.backups.glob("*.backup")):
         return False
-    return shell.run(["sh", "-c", f"test -e {DATABASE} || echo empty"]).strip() == "empty"
+    try:
+        return shell.run(["sh", "-c", f"test -e {DATABASE} || echo empty"]).strip() == "empty"
+    except WorkFailed:  # one that does not answer is for the playbook to judge
+        return False
+
+
+def refuse_older_flower(backup: Backup, flower: str) -> None:
+    """Raise UsageError where the coordinator would get an older Flower than wrote the backup."""
+    made_with = backup.release.partition("-")[0]
+    if made_with and Version(made_with) > Version(flower):
+        raise UsageError(
+            f"{backup.file} was made with Flower {made_with}, whose database Flower {flower} may not read: "
+            f"restore an older one, or let the federation's release have {made_with} again"
+        )
 
 
 def _make_there(federation: FederationFolder, shell: ssh.Shell) -> dict[str, Any]:

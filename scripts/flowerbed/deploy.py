@@ -54,6 +54,7 @@ class Restore:
 
     archive: Path
     """A backup that was opened."""
+    backup: backups.Backup
     overwrite: bool = False
     """Replace a state that is newer than the backup."""
 
@@ -107,6 +108,8 @@ def up(
     _refuse_closed_ways(known)
     built += [_build_release(federation, steps, python) for python in known.pythons if python not in pythons]
     of_coordinator = upgrade.same_flower(federation, known.coordinator, built)
+    if restore:
+        backups.refuse_older_flower(restore.backup, of_coordinator.version)
     if not check:
         _bring_packages(federation, known, steps)
     forgotten = not (check or restore) and backups.forgotten(federation, ssh.Shell(federation, known.coordinator))

@@ -61,7 +61,7 @@ def restore(
             step.now("opened and checked")
             backup = stack.enter_context(backups.opened(federation, file))
             step.result = f"of {backup.backup.made_at:%Y-%m-%d %H:%M:%S}Z, {backup.runs} runs, whole"
-        raised = deploy.up(federation, steps, restore=deploy.Restore(backup.archive, overwrite))
+        raised = deploy.up(federation, steps, restore=deploy.Restore(backup.archive, backup.backup, overwrite))
     coordinator = inventory.read(federation).coordinator
     restored = Restored(
         federation=federation.name,

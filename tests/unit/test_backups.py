@@ -9,6 +9,7 @@ import subprocess
 import tarfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -323,6 +324,16 @@ def test_a_payload_with_a_hash_that_somebody_adapted_is_refused_by_the_encryptio
         tar.add(payload, "state.cms")
     with pytest.raises(UsageError, match="is damaged"), backups.opened(federation, backup):
         pass
+
+
+def test_a_newer_flowers_backup_is_refused_where_the_release_is_older(backup: Path) -> None:
+    made = replace(backups.read(backup), release="1.41.0-f2ec610341")
+    backups.refuse_older_flower(made, "1.41.0")
+    backups.refuse_older_flower(made, "1.100.0")
+    with pytest.raises(
+        UsageError, match=r"was made with Flower 1\.41\.0, whose database Flower 1\.40\.0 may not read"
+    ):
+        backups.refuse_older_flower(made, "1.40.0")
 
 
 # How the state comes back
