@@ -108,14 +108,12 @@ def up(
     _refuse_closed_ways(known)
     built += [_build_release(federation, steps, python) for python in known.pythons if python not in pythons]
     of_coordinator = upgrade.same_flower(federation, known.coordinator, built)
-    if restore:
-        backups.refuse_older_flower(restore.backup, of_coordinator.version)
+    variables = ({"_common_verify": True} if verify else {}) | _to_restore(restore, of_coordinator.version)
     if not check:
         _bring_packages(federation, known, steps)
     forgotten = not (check or restore) and backups.forgotten(federation, ssh.Shell(federation, known.coordinator))
     with steps.step("hosts") as step:
         limit = [known.coordinator.name] if restore else None
-        variables = ({"_common_verify": True} if verify else {}) | _to_restore(restore)
         variables |= {"flowerbed_unmonitored": monitored.no_longer(federation, known)}
         outcome = hosts.play(federation, "site.yml", check=check, limit=limit, variables=variables, on_step=step.now)
         touched = sum(1 for count in outcome.changed.values() if count)
@@ -181,7 +179,9 @@ def down(federation: FederationFolder, steps: Steps) -> int:
     return count
 
 
-def _to_restore(restore: Restore | None) -> dict[str, Any]:
+def _to_restore(restore: Restore | None, flower: str) -> dict[str, Any]:
+    if restore:
+        backups.refuse_older_flower(restore.backup, flower)
     return {"flowerbed_restore": str(restore.archive), "flowerbed_overwrite": restore.overwrite} if restore else {}
 
 

@@ -330,9 +330,7 @@ def test_a_newer_flowers_backup_is_refused_where_the_release_is_older(backup: Pa
     made = replace(backups.read(backup), release="1.41.0-f2ec610341")
     backups.refuse_older_flower(made, "1.41.0")
     backups.refuse_older_flower(made, "1.100.0")
-    with pytest.raises(
-        UsageError, match=r"was made with Flower 1\.41\.0, whose database Flower 1\.40\.0 may not read"
-    ):
+    with pytest.raises(UsageError, match=r"was made with Flower 1\.41\.0, whose database Flower 1\.40\.0 may not read"):
         backups.refuse_older_flower(made, "1.40.0")
 
 
