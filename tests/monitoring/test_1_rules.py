@@ -59,7 +59,7 @@ CASES: dict[str, tuple[str, dict[str, str], int | None]] = {
             'node_filesystem_avail_bytes{mountpoint="/"}': "39-0.1x99",
             'node_filesystem_size_bytes{mountpoint="/"}': "100x99",
         },
-        6,
+        65,
     ),
     "a disk with room": (
         "DiskFullSoon",

@@ -91,6 +91,14 @@ def test_text_from_outside_is_inert_wherever_it_stands() -> None:
     assert "\u202e" not in text and "\x00" not in text
 
 
+def test_an_alert_is_told_with_its_remedy() -> None:
+    text = page(alerts=[alert(said="a is offline", remedy="ask the hospital", severity="critical")])
+    shown = text.split("<h2>Alerts</h2>")[1].split("<h2>")[0]
+    assert "&lt;" not in shown
+    assert re.search(r'<li class="critical"><span class="state bad"><svg.*</svg>a is offline</span>', shown)
+    assert "<p>ask the hospital</p>" in shown
+
+
 def test_the_page_asks_for_nothing_and_lets_nothing_run() -> None:
     text = page()
     found = Tags()

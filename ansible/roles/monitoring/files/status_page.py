@@ -282,7 +282,7 @@ def _alerts(alerts: list[Alert] | None, now: float) -> Safe:
         put(
             '<li class="{severity}">{state} <span class="soft">{name}, since {since}</span><p>{remedy}</p></li>\n',
             severity="critical" if one.severity == "critical" else "warning",
-            state=said("bad" if one.severity == "critical" else "warn", one.said).replace("state ", "", 1),
+            state=said("bad" if one.severity == "critical" else "warn", one.said),
             name=one.name,
             since=Safe(ago(one.since, now).replace(" ago<", "<")),
             remedy=one.remedy,
