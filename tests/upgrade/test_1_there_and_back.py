@@ -41,9 +41,7 @@ def submit(standing: Standing, rounds: int) -> str:
 
 def followed(standing: Standing, run_id: str) -> dict[str, Any]:
     """Wait for the run's end, and read what came home of it."""
-    done = standing.flowerbed("logs", run_id, "--federation", standing.path, "--follow", "--json")
-    answer: dict[str, Any] = json.loads(done.stdout)
-    return answer
+    return standing.succeed("wait", run_id, "--federation", standing.path)
 
 
 @pytest.fixture(scope="module")
