@@ -44,8 +44,9 @@ def opened(browser: Browser, url: str, width: int = 1280, scheme: str = "light")
 def test_the_page_tells_sites_and_runs(monitored: Standing, dashboard: str, browser: Browser) -> None:
     run = monitored.run_example("-c", "num-server-rounds=1")
     page, _, _ = opened(browser, dashboard)
-    for _ in range(30):
-        if run["run_id"] in page.content():
+    first = page.locator("h2:text-is('Latest runs') + table tbody tr").first
+    for _ in range(30):  # it is there while it runs, too
+        if all(word in first.inner_text() for word in (run["run_id"], "completed")):
             break
         page.wait_for_timeout(2000)
         page.reload()
