@@ -43,6 +43,10 @@ options:
           - A file of nftables rules that the unit loads into the table that the file names first.
           - Where other rules are loaded than the file says, the unit is reloaded.
         type: path
+      on_demand:
+        description: Something else starts it, such as its socket. It is neither enabled nor started here.
+        type: bool
+        default: false
       port:
         description: A TCP port of the loopback on which it must listen before the task ends.
         type: int
@@ -113,7 +117,9 @@ class Units:
                 self.module.fail_json(msg=f"{name} is not installed on this host: run the role's configure step")
             self.actions.append(f"start {name}")
             return
-        if state["UnitFileState"] not in ("enabled", "static", "indirect"):
+        if unit["on_demand"] and state["ActiveState"] not in ("active", "reloading"):
+            return
+        if not unit["on_demand"] and state["UnitFileState"] not in ("enabled", "static", "indirect"):
             self._do("enable", name, "it does not start at boot")
         if state["ActiveState"] not in ("active", "reloading"):
             self._do("restart", name, f"it is {state['ActiveState']}")
@@ -132,6 +138,8 @@ class Units:
     def wait(self, unit: dict[str, Any], deadline: float) -> None:
         """Wait until the unit is active and listens."""
         name = unit["name"]
+        if unit["on_demand"]:
+            return
         while self.show(name)["ActiveState"] != "active" or not self._listens(unit["port"]):
             if time.monotonic() > deadline:
                 what = f"listen on port {unit['port']}" if unit["port"] else "start"
@@ -240,6 +248,7 @@ def main() -> None:
                     "reload": {"type": "bool", "default": False},
                     "reloads": {"type": "list", "elements": "path", "default": []},
                     "rules": {"type": "path"},
+                    "on_demand": {"type": "bool", "default": False},
                     "port": {"type": "int"},
                 },
             },

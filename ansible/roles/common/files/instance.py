@@ -233,15 +233,24 @@ def prepare_end(program: str) -> signal.Signals:
     return signal.SIGUSR1
 
 
-def main() -> int:
-    """Read the request, run Flower's program behind the gate, and say how it ended."""
+def arguments() -> argparse.ArgumentParser:
+    """What this program is told about the site."""
     parser = argparse.ArgumentParser()
     parser.add_argument("program", choices=PROGRAMS)
     parser.add_argument("--site", default="")
     parser.add_argument("--apps", choices=("off", "warn", "enforce"), default="off")
     parser.add_argument("--approved", action="append", default=[])
-    options = parser.parse_args()
-    relay = Relay(adopt_connection())
+    return parser
+
+
+def main() -> int:
+    """Take the connection that systemd hands over, and do what it asks for."""
+    options = arguments().parse_args()
+    return work(options, Relay(adopt_connection()))
+
+
+def work(options: argparse.Namespace, relay: Relay) -> int:
+    """Read the request, run Flower's program behind the gate, and say how it ended."""
     sys.argv = [options.program, *relay.request()]
     relay.end_with_it(prepare_end(options.program))
     commands, command, place = PROGRAMS[options.program]

@@ -10,6 +10,7 @@ ends when the SuperNode has noted that the run is over (see supernode.py), for t
 
 The conversation: this program sends one line of JSON, {"argv": [...]}; the instance answers with lines of JSON,
 {"event": "started" | "refused", "run": ..., "app": ..., "hash": ..., "reason": ...} and at last {"exit": code}.
+Where warm.py has the libraries imported already it is asked first, and where it says nothing of an app, the instance.
 Only the first event counts: the instance sends it before it loads the pushed code, which might lie about itself.
 Output does not come this way: it stands in the journal of the instance's own unit.
 """
@@ -23,10 +24,14 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import IO
 
-SOCKETS = {"flwr-clientapp": "/run/flower/clientapp.sock", "flwr-serverapp": "/run/flower/serverapp.sock"}
+# First the one behind which the libraries are imported already, where the host has it.
+SOCKETS = {
+    "flwr-clientapp": ("/run/flower/clientapp-warm.sock", "/run/flower/clientapp.sock"),
+    "flwr-serverapp": ("/run/flower/serverapp.sock",),
+}
 LIBRARY = "/opt/flower/libexec"
 # Where the SuperNode notes which runs are over, an empty file for each.
 OVER = "/run/flower-supernode/over"
@@ -44,15 +49,18 @@ def main(argv: list[str]) -> int:
     with contextlib.suppress(OSError, ValueError):  # the firewall closes the way that a token opens, too
         hide(argv)
     program = os.path.basename(argv[0])
+    request = json.dumps({"argv": without(argv[1:], _PARENT)}).encode() + b"\n"
     try:
-        connection = connect(program)
+        for connection in connections(program):
+            with connection, connection.makefile("rb") as answers:
+                connection.sendall(request)
+                end = end_when_over(connection) if program == "flwr-clientapp" else lambda run: None
+                code = follow(answers, program, end)
+            if code is not None:
+                return code
     except OSError as error:
         print(f"{program} may not run here: {error.strerror or error}", file=sys.stderr)
-        return 1
-    with connection, connection.makefile("rb") as answers:
-        connection.sendall(json.dumps({"argv": without(argv[1:], _PARENT)}).encode() + b"\n")
-        end = end_when_over(connection) if program == "flwr-clientapp" else lambda run: None
-        return follow(answers, program, end)
+    return 1
 
 
 def hide(argv: list[str]) -> None:
@@ -69,13 +77,22 @@ def hide(argv: list[str]) -> None:
         memory.write(b"*" * len(token))
 
 
-def connect(program: str) -> socket.socket:
-    """Open the connection that makes an instance; OSError where the host runs no such programs."""
+def connections(program: str) -> Iterator[socket.socket]:
+    """Open one way after the other to where the program runs; OSError where the host runs no such programs."""
     if program not in SOCKETS:
         raise OSError("this host runs ClientApps and ServerApps alone")
+    *quick, plain = SOCKETS[program]
+    for path in quick:
+        with contextlib.suppress(OSError):  # it is switched off
+            yield connect(path)
+    yield connect(plain)
+
+
+def connect(path: str) -> socket.socket:
+    """Connect to a Unix socket."""
     connection = socket.socket(socket.AF_UNIX)
     try:
-        connection.connect(SOCKETS[program])
+        connection.connect(path)
     except OSError:
         connection.close()
         raise
@@ -107,10 +124,10 @@ def is_over(run: str) -> bool:
     return run.isdecimal() and os.path.exists(f"{OVER}/{run}")
 
 
-def follow(answers: IO[bytes], program: str, on_start: Callable[[str], None] = lambda run: None) -> int:
-    """Note in the audit trail what the instance says of the app, until it ends; returns the app's exit code.
+def follow(answers: IO[bytes], program: str, on_start: Callable[[str], None] = lambda run: None) -> int | None:
+    """Note in the audit trail what is said of the app, until it ends; returns the app's exit code.
 
-    `on_start` hears the run's id.
+    None: nothing was said of an app, so none was begun, and another may take the message. `on_start` hears the run's id.
     """
     app: dict[str, str] | None = None
     code = None
@@ -130,7 +147,9 @@ def follow(answers: IO[bytes], program: str, on_start: Callable[[str], None] = l
     if app is not None and app["event"] == "started":
         result = {0: "done", None: "killed"}.get(code, "failed")
         note("finished", app, program, "ended" if code != 0 and is_over(app["run"]) else result)
-    return 1 if code is None else code & 0xFF
+    if code is None:
+        return None if app is None else 1
+    return code & 0xFF
 
 
 def note(event: str, app: dict[str, str], program: str, result: str = "") -> None:
