@@ -10,7 +10,8 @@ ends when the SuperNode has noted that the run is over (see supernode.py), for t
 
 The conversation: this program sends one line of JSON, {"argv": [...]}; the instance answers with lines of JSON,
 {"event": "started" | "refused", "run": ..., "app": ..., "hash": ..., "reason": ...} and at last {"exit": code}.
-Where warm.py has the libraries imported already it is asked first, and where it says nothing of an app, the instance.
+Where warm.py has the libraries imported already it is asked first. It says an empty line before the request when it is
+ready; where it does not, or says nothing of an app afterwards, the instance gets the request.
 Only the first event counts: the instance sends it before it loads the pushed code, which might lie about itself.
 Output does not come this way: it stands in the journal of the instance's own unit.
 """
@@ -36,6 +37,8 @@ LIBRARY = "/opt/flower/libexec"
 # Where the SuperNode notes which runs are over, an empty file for each.
 OVER = "/run/flower-supernode/over"
 _LOOK_SECONDS = 2.0
+# How long that one may take to say that it takes a message: it imports first.
+_READY_SECONDS = 1.0
 _LINE_LIMIT = 1 << 16
 _SECRET = "--token"
 # Of the process that started this one: an instance is tied to this program instead, by the connection.
@@ -83,8 +86,13 @@ def connections(program: str) -> Iterator[socket.socket]:
         raise OSError("this host runs ClientApps and ServerApps alone")
     *quick, plain = SOCKETS[program]
     for path in quick:
-        with contextlib.suppress(OSError):  # it is switched off
-            yield connect(path)
+        with contextlib.suppress(OSError):  # it is switched off, or not ready yet
+            connection = connect(path)
+            connection.settimeout(_READY_SECONDS)
+            ready = connection.recv(1)
+            connection.settimeout(None)
+            if ready:
+                yield connection
     yield connect(plain)
 
 
@@ -127,7 +135,8 @@ def is_over(run: str) -> bool:
 def follow(answers: IO[bytes], program: str, on_start: Callable[[str], None] = lambda run: None) -> int | None:
     """Note in the audit trail what is said of the app, until it ends; returns the app's exit code.
 
-    None: nothing was said of an app, so none was begun, and another may take the message. `on_start` hears the run's id.
+    None: nothing was said of an app, so none was begun, and another may take the message.
+    `on_start` hears the run's id.
     """
     app: dict[str, str] | None = None
     code = None

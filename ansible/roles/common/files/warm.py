@@ -3,16 +3,17 @@
 """Has Flower's program and the release's libraries imported already, and forks itself for each message.
 
 systemd starts it with the first message and hands it the socket. It runs nobody's code but the release's: what a
-federation pushes runs in a fork alone. A fork is as closed off as an instance of the unit that stands beside this one: it
-has processes, /tmp, /dev/shm and /proc of its own, and no capability. What it starts is killed with it by the kernel, and
-nothing of it reaches the next one, since that is forked from here.
+federation pushes runs in a fork alone. A fork is as closed off as an instance of the unit that stands beside this
+one: it has processes, /tmp, /dev/shm and /proc of its own, and no capability. What it starts is killed with it by the
+kernel, and nothing of it reaches the next one, since that is forked from here.
 
 This program's one capability, to make such a place, counts in its own user namespace only, and a fork has lost it
-before it reads its request. Where the host cannot do this, the message is sent back, and the instance takes it.
+before it reads its request. Where the host cannot do this, or while it imports, the instance takes the message.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import importlib
@@ -41,8 +42,8 @@ _PRIVATE, _READ_ONLY, _NO_SUID, _NO_DEVICES, _NO_EXEC = 0x44000, 1, 2, 4, 8
 _DIE_WITH_PARENT, _DUMPABLE, _AMBIENT, _CLEAR_ALL = 1, 4, 47, 4
 _CAPABILITIES_VERSION = 0x20080522
 _OWN_FOLDERS = ("/tmp", "/dev/shm")  # noqa: S108 - these are made here
-# Answers to relay.py: an instance of the other unit is to take the message; or nobody is.
-_OTHER_WAY, _BUSY = b'{"plain": true}\n', b'{"exit": 1}\n'
+# To relay.py, which goes another way where it hears nothing: a message is taken, or nobody is to take it.
+_READY, _BUSY = b"\n", b'\n{"exit": 1}\n'
 _AN_HOUR = 3600.0
 _REQUIREMENTS = "# requirements: "
 _A_PACKAGES_INIT = 2
@@ -218,10 +219,11 @@ class Server:
         with connection:
             if self._ending or os.path.realpath(_CURRENT) != self._release:
                 self._ending = True
-                connection.sendall(_OTHER_WAY)
                 return None
-            if len(self._until) >= self._at_once:
-                connection.sendall(_BUSY)
+            busy = len(self._until) >= self._at_once
+            with contextlib.suppress(OSError):  # it went another way already
+                connection.sendall(_BUSY if busy else _READY)
+            if busy:
                 return None
             pid = os.fork()
             if pid == 0:
@@ -239,7 +241,6 @@ class Server:
             close_off(self._size)
         except CannotIsolate as error:
             print(f"this host lets no fork be closed off ({error}): messages are started one by one", flush=True)
-            connection.sendall(_OTHER_WAY)
             os._exit(1)
         return connection
 
