@@ -251,7 +251,10 @@ def main() -> int:
 
 def work(options: argparse.Namespace, relay: Relay) -> int:
     """Read the request, run Flower's program behind the gate, and say how it ended."""
-    sys.argv = [options.program, *relay.request()]
+    try:
+        sys.argv = [options.program, *relay.request()]
+    except ValueError:
+        return 1  # nobody is there any more
     relay.end_with_it(prepare_end(options.program))
     commands, command, place = PROGRAMS[options.program]
     gate = Gate(options.apps, options.site, lambda: approved(options.approved), relay.tell)

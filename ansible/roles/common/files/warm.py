@@ -73,10 +73,9 @@ def isolate(size: str) -> None:
 
 
 def close_off(size: str) -> None:
-    """Return in a process of its own namespace, which nothing outlives; CannotIsolate where that cannot be made.
+    """Return in a process that is the first one of its own namespace; CannotIsolate where that cannot be made.
 
-    Two more processes stand by, and never return: one waits for the other, which is the first one of the namespace: it
-    reaps, and with it end all others.
+    All that it starts ends with it, by the kernel. The process that this was called in waits for it, and never returns.
     """
     _call("prctl", _DIE_WITH_PARENT, signal.SIGKILL, 0, 0, 0)
     try:
@@ -89,10 +88,10 @@ def close_off(size: str) -> None:
         os.close(tell)
         with os.fdopen(told) as stream:
             trouble = stream.read()
-        _, status = os.waitpid(first, 0)
+        os.waitpid(first, 0)
         if trouble:
             raise CannotIsolate(trouble)
-        os._exit(_shell_code(status))
+        os._exit(0)
     os.close(told)
     _call("prctl", _DIE_WITH_PARENT, signal.SIGKILL, 0, 0, 0)
     try:
@@ -101,17 +100,7 @@ def close_off(size: str) -> None:
         os.write(tell, str(error).encode())
         os._exit(1)
     os.close(tell)
-    worker = os.fork()
-    while worker:
-        pid, status = os.wait()
-        if pid == worker:
-            os._exit(_shell_code(status))
     _call("prctl", _DUMPABLE, 1, 0, 0, 0)
-
-
-def _shell_code(status: int) -> int:
-    code = os.waitstatus_to_exitcode(status)
-    return code if code >= 0 else 128 - code
 
 
 def of_the_release(prefix: Path) -> list[str]:

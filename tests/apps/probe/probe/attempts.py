@@ -58,6 +58,7 @@ os.killpg(0, signal.SIGKILL)
 """
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _ATTACH = 16
+_NEW_MOUNTS = 0x00020000
 
 
 def attempt(action: Callable[[], object]) -> str:
@@ -80,6 +81,7 @@ def at_site(data: str, targets: list[str]) -> dict[str, str]:
         "list another folder of /srv": attempt(lambda: list(Path("/srv/other-hospital").iterdir())),
         "list the SuperNode's state": attempt(lambda: list(Path("/var/lib/flower/supernode").iterdir())),
         "start a message of its own": attempt(lambda: _connect_unix("/run/flower/clientapp.sock")),
+        "have a message forked": attempt(lambda: _connect_unix("/run/flower/clientapp-warm.sock")),
         **everywhere(targets),
         **last(),
     }
@@ -97,8 +99,12 @@ def everywhere(targets: list[str]) -> dict[str, str]:
         "open a netlink socket": attempt(lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)),
         "open a raw socket": attempt(lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)),
         "talk to another program's socket": ", ".join(_answering_sockets()) or "none",
+        "own number": str(os.getpid()),
         "become root": attempt(lambda: os.setuid(0)),
         "make a user namespace": attempt(_unshare),
+        "make a mount namespace": attempt(lambda: _system_call("unshare", _NEW_MOUNTS)),
+        "mount": attempt(lambda: _system_call("mount", b"tmpfs", b"/tmp", b"tmpfs", 0, None)),
+        "take back a capability": attempt(_take_capability),
         "trace a process": attempt(lambda: _trace(os.getppid())),
         "see other processes": "done" if _foreign_processes() else "none",
         "signal other processes": ", ".join(map(str, _signalled())) or "none",
@@ -179,8 +185,18 @@ def _unshare() -> None:
 
 
 def _trace(pid: int) -> None:
-    if _LIBC.ptrace(_ATTACH, pid, 0, 0) == -1:
-        raise OSError(ctypes.get_errno(), "ptrace")
+    _system_call("ptrace", _ATTACH, pid, 0, 0)
+
+
+def _take_capability() -> None:
+    """Ask for CAP_SYS_ADMIN."""
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+    _system_call("capset", header, (ctypes.c_uint32 * 6)(1 << 21, 1 << 21, 0, 0, 0, 0))
+
+
+def _system_call(name: str, *arguments: object) -> None:
+    if getattr(_LIBC, name)(*arguments) == -1:
+        raise OSError(ctypes.get_errno(), name)
 
 
 def _signalled() -> Iterator[int]:
