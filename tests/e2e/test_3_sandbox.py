@@ -66,7 +66,7 @@ def attempts(standing: Standing) -> Any:
 
 
 def test_messages_are_forked_where_the_site_wants_it_so_and_all_that_follows_holds_for_both(attempts: Any) -> None:
-    assert [site for site in SITES if attempts[site]["own number"] == "1"] == FORKED
+    assert [site for site in SITES if attempts[site]["parent's number"] == "1"] == FORKED
 
 
 @pytest.mark.parametrize("site", SITES)

@@ -99,7 +99,7 @@ def everywhere(targets: list[str]) -> dict[str, str]:
         "open a netlink socket": attempt(lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)),
         "open a raw socket": attempt(lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)),
         "talk to another program's socket": ", ".join(_answering_sockets()) or "none",
-        "own number": str(os.getpid()),
+        "parent's number": str(os.getppid()) if Path(f"/proc/{os.getppid()}").exists() else "unseen",
         "become root": attempt(lambda: os.setuid(0)),
         "make a user namespace": attempt(_unshare),
         "make a mount namespace": attempt(lambda: _system_call("unshare", _NEW_MOUNTS)),
@@ -132,7 +132,8 @@ def last() -> dict[str, str]:
 def afterwards() -> dict[str, str]:
     """What a later message finds of the attempts before it."""
     left = [what for what, path in LEFT.items() if Path(path).expanduser().exists()]
-    others = [entry.name for entry in Path("/proc").glob("[0-9]*") if int(entry.name) != os.getpid()]
+    known = (os.getpid(), os.getppid())  # a fork's parent is the first process of the fork's own namespace
+    others = [entry.name for entry in Path("/proc").glob("[0-9]*") if int(entry.name) not in known]
     return {"left": ", ".join(left) or "none", "processes": ", ".join(others) or "none"}
 
 
