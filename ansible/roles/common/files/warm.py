@@ -75,8 +75,8 @@ def isolate(size: str) -> None:
 def close_off(size: str) -> None:
     """Return in a process that nothing outlives which it starts; CannotIsolate where that cannot be made.
 
-    Two processes more stand by, and never return. The one that this was called in waits for the other, which is the first
-    of the namespace: it reaps, as the host's first process does, and all others end with it.
+    Two processes more stand by, and never return. The one that this was called in waits for the other, which is the
+    first of the namespace: it reaps, as the host's first process does, and all others end with it.
     """
     _call("prctl", _DIE_WITH_PARENT, signal.SIGKILL, 0, 0, 0)
     try:
