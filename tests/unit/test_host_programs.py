@@ -36,6 +36,7 @@ def program(name: str) -> ModuleType:
 
 
 relay, instance, supernode = program("relay"), program("instance"), program("supernode")
+warm = program("warm")
 
 
 def fab(text: str = "app = 1") -> bytes:
@@ -154,7 +155,7 @@ def test_what_is_no_app_has_no_name(content: bytes | None) -> None:
 # The relay ------------------------------------------------------------------------------------------------
 
 
-def follow(*answers: bytes, monkeypatch: pytest.MonkeyPatch) -> tuple[int, list[tuple[str, str]]]:
+def follow(*answers: bytes, monkeypatch: pytest.MonkeyPatch) -> tuple[int | None, list[tuple[str, str]]]:
     """Let the relay read an instance's answers; gives its exit code and what it would write to the audit trail."""
     noted: list[tuple[str, str]] = []
     monkeypatch.setattr(relay, "note", lambda event, app, program, result="": noted.append((event, result)))
@@ -171,12 +172,13 @@ STARTED = b'{"event": "started", "run": "1", "app": "us/one", "hash": "ab"}'
         ([STARTED, b'{"exit": 1}'], 1, [("started", ""), ("finished", "failed")]),
         ([STARTED], 1, [("started", ""), ("finished", "killed")]),
         ([b'{"event": "refused", "reason": "no"}', b'{"exit": 1}'], 1, [("refused", "")]),
-        ([], 1, []),
+        ([b'{"exit": 1}'], 1, []),
+        ([], None, []),
     ],
-    ids=["done", "failed", "killed", "refused", "never began"],
+    ids=["done", "failed", "killed", "refused", "not taken", "never began"],
 )
 def test_the_relay_notes_what_became_of_an_app_and_returns_its_exit_code(
-    answers: list[bytes], code: int, noted: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+    answers: list[bytes], code: int | None, noted: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert follow(*answers, monkeypatch=monkeypatch) == (code, noted)
 
@@ -186,28 +188,107 @@ def test_what_an_app_says_of_itself_after_it_was_named_changes_nothing(monkeypat
     assert follow(STARTED, *lies, monkeypatch=monkeypatch) == (0, [("started", ""), ("finished", "done")])
 
 
-def test_the_relay_hands_over_the_arguments_without_the_parent_that_is_not_the_instances(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    place = tmp_path / "socket"
-    monkeypatch.setitem(relay.SOCKETS, "flwr-clientapp", str(place))
+@contextlib.contextmanager
+def listening(place: Path, *said: bytes, ready: bool = False) -> Iterator[list[bytes]]:
+    """Somebody who takes one message at a socket: says that it is ready, hears the request, and answers."""
     heard: list[bytes] = []
+
+    def answer() -> None:
+        connection, _ = server.accept()
+        with connection:
+            if ready:
+                connection.sendall(b"\n")
+            heard.append(connection.recv(1 << 16))
+            for line in said:
+                connection.sendall(line + b"\n")
+
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(place))
         server.listen()
-
-        def answer() -> None:
-            connection, _ = server.accept()
-            with connection:
-                heard.append(connection.recv(1 << 16))
-                connection.sendall(b'{"exit": 3}\n')
-
         thread = threading.Thread(target=answer)
         thread.start()
-        code = relay.main(["/opt/flwr-clientapp", "--token", "T", "--parent-pid", "7", "--insecure"])
+        yield heard
         thread.join()
-    assert code == 3
+
+
+CALL = ["/opt/flwr-clientapp", "--token", "T", "--parent-pid", "7", "--insecure"]
+
+
+@pytest.fixture
+def ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    """Where the relay finds a process to be forked from, and where an instance is made."""
+    places = (tmp_path / "warm", tmp_path / "plain")
+    monkeypatch.setitem(relay.SOCKETS, "flwr-clientapp", tuple(map(str, places)))
+    monkeypatch.setattr(relay, "_READY_SECONDS", 0.2)
+    monkeypatch.setattr(relay, "note", lambda *_: None)
+    return places
+
+
+def test_the_relay_hands_over_the_arguments_without_the_parent_that_is_not_the_instances(
+    ways: tuple[Path, Path],
+) -> None:
+    with listening(ways[1], b'{"exit": 3}') as heard:
+        assert relay.main(CALL) == 3
     assert json.loads(heard[0]) == {"argv": ["--token", "T", "--insecure"]}
+
+
+def test_a_message_goes_to_the_process_that_has_the_libraries_imported_and_no_further(
+    ways: tuple[Path, Path],
+) -> None:
+    with listening(ways[0], STARTED, b'{"exit": 4}', ready=True) as heard:
+        assert relay.main(CALL) == 4
+    assert len(heard[0]) > 0
+
+
+def test_a_process_that_still_imports_hears_nothing_of_a_message_and_an_instance_takes_it(
+    ways: tuple[Path, Path],
+) -> None:
+    with listening(ways[0]) as silent, listening(ways[1], STARTED, b'{"exit": 5}') as heard:
+        assert relay.main(CALL) == 5
+    assert silent == [b""]
+    assert len(heard[0]) > 0
+
+
+def test_a_message_of_which_no_app_was_begun_goes_to_an_instance(ways: tuple[Path, Path]) -> None:
+    with listening(ways[0], ready=True), listening(ways[1], STARTED, b'{"exit": 6}'):
+        assert relay.main(CALL) == 6
+
+
+def test_an_app_that_was_begun_is_not_begun_again(ways: tuple[Path, Path]) -> None:
+    with listening(ways[0], STARTED, ready=True):  # an instance would refuse: nobody listens there
+        assert relay.main(CALL) == 1
+
+
+def preloaded(tmp_path: Path, modules: str) -> list[str]:
+    """Import modules as the process does that is forked for each message; gives the last lines that it prints."""
+    script = f"import sys; sys.path[:0] = [{str(FILES)!r}, {str(tmp_path)!r}]; import warm\n"
+    script += f"try:\n    print(warm.preload({modules}))\nexcept warm.DoesNotFork as name:\n    print('not', name)\n"
+    script += "print('offered.part' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+def test_a_library_is_imported_beforehand_with_what_it_offers_and_one_that_fails_is_named(tmp_path: Path) -> None:
+    (tmp_path / "offered").mkdir()
+    (tmp_path / "offered" / "__init__.py").write_text('__all__ = ["part", "nothing"]\n')
+    (tmp_path / "offered" / "part.py").touch()
+    (tmp_path / "broken.py").write_text("raise RuntimeError('no driver')\n")
+    left, offered = preloaded(tmp_path, '["offered", "broken", "numpy"]')
+    assert left == "['broken (RuntimeError: no driver)']"
+    assert offered == "True"
+
+
+def test_a_library_whose_threads_outlast_a_fork_is_not_imported_beforehand(tmp_path: Path) -> None:
+    (tmp_path / "busy.py").write_text(
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n"
+    )
+    assert preloaded(tmp_path, '["busy"]')[0] == "not busy"
+
+
+def test_the_modules_of_a_release_are_those_of_the_packages_that_it_was_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "release.lock").write_text("# target: x\n# requirements: numpy, scikit-learn>=1.7\nscipy==1\n")
+    assert warm.of_the_release(tmp_path) == ["numpy", "sklearn"]
+    assert warm.of_the_release(tmp_path / "none") == []
 
 
 @pytest.mark.parametrize("name", ["flwr-simulation", "flwr-clientapp"])
