@@ -285,6 +285,21 @@ def test_a_library_whose_threads_outlast_a_fork_is_not_imported_beforehand(tmp_p
     assert preloaded(tmp_path, '["busy"]')[0] == "not busy"
 
 
+@pytest.mark.parametrize(("end", "seconds"), [("os.kill(os.getpid(), signal.SIGHUP)", 60), ("None", 0.2)])
+def test_the_process_that_is_forked_ends_when_it_is_told_to_or_was_not_asked_for_a_while(
+    end: str, seconds: float
+) -> None:
+    script = f"import os, signal, socket, sys, threading; sys.path.insert(0, {str(FILES)!r}); import warm\n"
+    script += f"server = warm.Server(size='1M', at_once=1, idle={seconds}, seconds=0)\n"
+    script += f"threading.Timer(0.1, lambda: {end}).start()\n"
+    script += (
+        "with socket.socket(socket.AF_UNIX) as line:\n    line.bind('\\0' + str(os.getpid()))\n    line.listen()\n"
+    )
+    script += "    print(server.serve(line))\n"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=30)
+    assert done.stdout == "None\n"
+
+
 def test_the_modules_of_a_release_are_those_of_the_packages_that_it_was_asked_for(tmp_path: Path) -> None:
     (tmp_path / "release.lock").write_text("# target: x\n# requirements: numpy, scikit-learn>=1.7\nscipy==1\n")
     assert warm.of_the_release(tmp_path) == ["numpy", "sklearn"]

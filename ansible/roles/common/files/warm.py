@@ -45,6 +45,7 @@ _OWN_FOLDERS = ("/tmp", "/dev/shm")  # noqa: S108 - these are made here
 # To relay.py, which goes another way where it hears nothing: a message is taken, or nobody is to take it.
 _READY, _BUSY = b"\n", b'\n{"exit": 1}\n'
 _AN_HOUR = 3600.0
+_SIGNALS = 64
 _REQUIREMENTS = "# requirements: "
 _A_PACKAGES_INIT = 2
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -180,6 +181,10 @@ class Server:
         self._until: dict[int, tuple[int, float]] = {}
         self._release = os.path.realpath(_CURRENT)
         self._ending = False
+        self._woken, self._wake = socket.socketpair()
+        for end in (self._woken, self._wake):
+            end.setblocking(False)
+        signal.set_wakeup_fd(self._wake.fileno())  # waiting goes on after a signal, unless something can be read
         signal.signal(signal.SIGHUP, self._end_soon)
 
     def serve(self, listener: socket.socket) -> socket.socket | None:
@@ -189,11 +194,14 @@ class Server:
         """
         with selectors.DefaultSelector() as selector:
             selector.register(listener, selectors.EVENT_READ)
+            selector.register(self._woken, selectors.EVENT_READ)
             quiet = time.monotonic()
             while self._until or not (self._ending or time.monotonic() - quiet >= self._idle):
                 for key, _ in selector.select(self._patience(quiet)):
                     quiet = time.monotonic()
-                    if key.fileobj is not listener:
+                    if key.fileobj is self._woken:
+                        self._woken.recv(_SIGNALS)
+                    elif key.fileobj is not listener:
                         self._reap(key.fd, key.data, selector)
                     elif message := self._take(listener, selector):
                         return message
@@ -229,6 +237,9 @@ class Server:
 
     def _become_fork(self, connection: socket.socket) -> socket.socket:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        signal.set_wakeup_fd(-1)
+        self._woken.close()
+        self._wake.close()
         for watch, _ in self._until.values():
             os.close(watch)
         try:
