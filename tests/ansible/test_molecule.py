@@ -14,8 +14,8 @@ ROLES = ROOT / "ansible" / "roles"
 SCENARIOS = sorted(file.parent for file in ROLES.glob("*/molecule/*/molecule.yml"))
 TAIL = 120  # lines of molecule's output that a failure shows
 # common is internal; the firewall needs other hosts that try to get in, so tests/e2e/test_4_firewall.py has it; a
-# backup needs a federation that trained, so tests/recovery has it.
-WITHOUT = {"backup", "common", "firewall"}
+# backup and what monitoring shows need a federation that trained, so tests/recovery and tests/monitoring have them.
+WITHOUT = {"backup", "common", "firewall", "monitoring"}
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda path: f"{path.parents[1].name}-{path.name}")
