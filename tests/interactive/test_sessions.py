@@ -16,7 +16,7 @@ from tests.e2e.conftest import SITES, Standing
 
 CLIENT = Path(__file__).parents[1] / "apps" / "answers.py"
 MEGABYTES = 100
-MEMORY = "for p in $(pgrep -f 'instance.py flwr-serverapp'); do awk '/VmHWM/ {print $2}' /proc/$p/status; done"
+MEMORY = "for p in $(pgrep -f '[i]nstance.py flwr-serverapp'); do awk '/VmHWM/ {print $2}' /proc/$p/status; done"
 """The most memory that each ServerApp on the host ever held, in KiB."""
 
 LEAVES = """
@@ -123,7 +123,7 @@ def test_a_closed_session_is_a_run_that_came_home_and_leaves_nothing(
     assert status(standing, session.run_id) == "finished:completed"
     coordinator = standing.host("coordinator")
     assert coordinator.check_output(f"ls -A /var/lib/flower/results/{session.run_id}") == ""
-    assert coordinator.run("pgrep -f 'instance.py flwr-serverapp'").stdout == ""
+    assert coordinator.run("pgrep -f '[i]nstance.py flwr-serverapp'").stdout == ""
     assert ssh_processes(standing) == []
 
 
