@@ -129,6 +129,8 @@ def test_a_site_whose_data_are_elsewhere_is_refused_by_name(lab: Federation, tmp
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_what_ends_the_command_ends_the_simulation(lab: Federation, tmp_path: Path, ending: signal.Signals) -> None:
     words = [FLOWERBED, "simulate", str(EXAMPLE), "--federation", str(lab.folder.path), "-c", "num-server-rounds=500"]
+    # Whoever runs the tests in the background has them ignore Ctrl-C; an operator's terminal does not.
+    words = ["env", "--default-signal=INT", *words]
     with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         assert process.stderr is not None
         for line in process.stderr:
