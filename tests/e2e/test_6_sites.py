@@ -12,6 +12,9 @@ from tests.e2e.conftest import SITES, Standing, prepare_data
 
 FOUR = [*SITES, "hospital-d"]
 
+# What runs the tests in the background lets them ignore Ctrl-C, which an operator's terminal does not.
+AT_A_TERMINAL = ["env", "--default-signal=INT"]
+
 
 def test_one_more_entry_adds_that_hospital_and_changes_no_other_host(standing: Standing) -> None:
     prepare_data(standing, FOUR)
@@ -58,7 +61,10 @@ def test_after_an_interrupted_up_the_same_command_goes_on_and_replaces_a_host_th
     assert status.returncode == 1
     assert "hospital-b" in status.stdout
     with subprocess.Popen(
-        [standing.program, "up", standing.path], stderr=subprocess.PIPE, text=True, start_new_session=True
+        [*AT_A_TERMINAL, standing.program, "up", standing.path],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     ) as process:
         log = standing.federation.state / "last-play.log"
         before = log.stat().st_mtime_ns
@@ -84,7 +90,7 @@ def test_a_host_that_was_replaced_trains_again(standing: Standing) -> None:
 
 
 def test_an_interrupted_run_goes_on_and_comes_home_with_logs(standing: Standing) -> None:
-    command = [standing.program, "run", str(standing.example), "--federation", standing.path]
+    command = [*AT_A_TERMINAL, standing.program, "run", str(standing.example), "--federation", standing.path]
     command += ["-c", "num-server-rounds=1"]
     with subprocess.Popen(
         command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=standing.work, start_new_session=True
