@@ -39,8 +39,9 @@ PROGRAMS = {
 }
 # By these names that module calls what unpacks the app, and, at a site, what loads it.
 _INSTALL, _LOAD = "install_from_fab", "get_load_client_app_fn"
-# And by this one what speaks with the sites.
+# And by this one what speaks with the sites, with these functions.
 _GRID = "HttpGrid"
+_SEND, _FETCH = "push_messages", "pull_messages"
 _REQUEST_LIMIT = 1 << 16
 _GRACE_SECONDS = 5.0
 _MANIFEST_LIMIT = 1 << 20
@@ -189,13 +190,30 @@ def record_replies(module: Any) -> None:
     if not results:
         return
     try:
-        # By its path: the folder of this program is not among those from which apps import.
-        spec = importlib.util.spec_from_file_location("flowerbed_replies", Path(__file__).with_name("replies.py"))
-        recorder = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(recorder)
-        recorder.stand_in(module, _GRID, Path(results))
+        beside("replies").stand_in(module, _GRID, Path(results))
     except Exception as error:  # whatever it is, the run itself can do without
         print(f"the sites' replies are not recorded: {error}", flush=True)
+
+
+def ask_sooner(module: Any) -> None:
+    """Let a ServerApp ask for its replies sooner, where the unit says so; never a reason to fail."""
+    try:
+        polls = beside("polls")
+        if polls.wanted():
+            grid = getattr(module, _GRID)
+            pace = polls.Pace()
+            polls.follow(grid, (_SEND, _FETCH), pace)
+            polls.stand_in(importlib.import_module(grid.__module__), pace)
+    except Exception as error:  # as above
+        print(f"replies are asked for at Flower's own pace: {error}", flush=True)
+
+
+def beside(name: str) -> Any:
+    """The program of that name in this one's folder, which is not among those from which apps import."""
+    spec = importlib.util.spec_from_file_location(f"flowerbed_{name}", Path(__file__).with_name(f"{name}.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def work_in_results(module: Any, run_id: Callable[[], str]) -> None:
@@ -261,6 +279,7 @@ def work(options: argparse.Namespace, relay: Relay) -> int:
     try:
         gate.stand_in(importlib.import_module(place), run_of_this_task)
         if options.program == "flwr-serverapp":
+            ask_sooner(importlib.import_module(place))
             record_replies(importlib.import_module(place))
             work_in_results(importlib.import_module(place), run_of_this_task)
         getattr(importlib.import_module(commands), command)()

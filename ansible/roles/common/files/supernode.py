@@ -7,6 +7,8 @@ nothing else would be done at the site until it ends by itself. So the SuperLink
 being worked on, and a run that is over is noted as an empty file that bears its id. relay.py looks for it, and ends
 the ClientApp; the SuperNode then has a reply, which nobody wants any more, and takes new work.
 
+It also asks for its next message sooner while messages come and go, where the unit says so (see polls.py).
+
 Where this version of Flower has another shape, nothing is noted and the SuperNode runs as it would without this.
 """
 
@@ -21,6 +23,11 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+import polls
+
+sys.path.pop(0)
 
 PROGRAM = ("flwr.supernode.cli", "flower_supernode")
 # By this name that module calls what connects to the SuperLink; it gives these functions, in this order.
@@ -88,8 +95,10 @@ class Watch:
                 times = 0
 
 
-def stand_in(module: Any, over: type[BaseException], folder: Path, seconds: float = _SECONDS) -> None:
-    """Put the watch where `module` connects to the SuperLink."""
+def stand_in(
+    module: Any, over: type[BaseException], folder: Path, pace: polls.Pace, seconds: float = _SECONDS
+) -> None:
+    """Put the watch where `module` connects to the SuperLink; the pace hears of what comes and goes."""
     connect = getattr(module, CONNECT, None)
     if not callable(connect):
         print(f"this version of Flower has no {module.__name__}.{CONNECT}: runs that are stopped are not noticed here")
@@ -98,12 +107,14 @@ def stand_in(module: Any, over: type[BaseException], folder: Path, seconds: floa
     @contextlib.contextmanager
     def connected(*words: Any, **options: Any) -> Iterator[Any]:
         with connect(*words, **options) as functions:
-            yield functions if len(functions) != _FUNCTIONS else watched(functions, over, folder, seconds)
+            yield functions if len(functions) != _FUNCTIONS else watched(functions, over, folder, pace, seconds)
 
     setattr(module, CONNECT, connected)
 
 
-def watched(functions: tuple[Any, ...], over: type[BaseException], folder: Path, seconds: float) -> tuple[Any, ...]:
+def watched(
+    functions: tuple[Any, ...], over: type[BaseException], folder: Path, pace: polls.Pace, seconds: float
+) -> tuple[Any, ...]:
     """The same functions; what comes and goes through them is watched."""
     receive, send = functions[_RECEIVE], functions[_SEND]
     watch = Watch(functions[_GET_RUN], over, folder)
@@ -111,12 +122,15 @@ def watched(functions: tuple[Any, ...], over: type[BaseException], folder: Path,
     def received() -> Any:
         found = receive()
         if found is not None:
+            pace.happened()
             watch.begin(found[0].metadata.run_id)
         return found
 
     def sent(*words: Any) -> Any:
         watch.end()
-        return send(*words)
+        done = send(*words)
+        pace.happened()
+        return done
 
     threading.Thread(target=watch.keep_looking, args=(seconds,), daemon=True).start()
     changed = list(functions)
@@ -131,8 +145,11 @@ def main() -> None:
     folder = os.environ.get("RUNTIME_DIRECTORY")
     try:
         over = getattr(importlib.import_module(place), name)
+        pace = polls.Pace()
         if folder:
-            stand_in(importlib.import_module(PLACE), over, Path(folder) / "over")
+            stand_in(importlib.import_module(PLACE), over, Path(folder) / "over", pace)
+            if polls.wanted():
+                polls.stand_in(importlib.import_module(PLACE), pace)
     except (ImportError, AttributeError) as error:
         print(f"runs that are stopped are not noticed here: {error}", flush=True)
     commands, command = PROGRAM

@@ -1,0 +1,139 @@
+"""How soon Flower asks again for what it waits for, with the program that a host has for that."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from flowerbed.paths import ANSIBLE
+from tests.host_programs import host_program
+
+FILES = ANSIBLE / "roles" / "common" / "files"
+VERSIONS = ("1.40.0", "1.41.0", "1.42.0")
+# Flower's own loops, which call what stands in for the network here; the clock and the waits are those of a simulation,
+# in which each answer comes after so many seconds.
+_SCRIPT = """
+import importlib, json, sys
+from types import SimpleNamespace
+sys.path.insert(0, {files!r})
+import polls
+now, waits = [0.0], []
+def wait(seconds):
+    waits.append(seconds)
+    now[0] += seconds
+pace = polls.Pace(lambda: now[0], wait)
+"""
+_SERVERAPP = (
+    _SCRIPT
+    + """
+place = importlib.import_module("flwr.superlink.runtime.run_serverapp")
+grid = place.HttpGrid
+answered = SimpleNamespace(metadata=SimpleNamespace(reply_to_message_id="m"))
+grid.push_messages = lambda self, messages: ["m"]
+grid.pull_messages = lambda self, ids: [answered] if now[0] >= {after} else []
+polls.follow(grid, ("push_messages", "pull_messages"), pace)
+polls.stand_in(importlib.import_module(grid.__module__), pace)
+replies = grid.send_and_receive(object.__new__(grid), [object()])
+assert list(replies) == [answered]
+print(json.dumps([waits, now[0]]))
+"""
+)
+_SUPERNODE = (
+    _SCRIPT
+    + """
+import contextlib
+place = importlib.import_module("flwr.supernode.start_client_internal")
+class Enough(BaseException):
+    pass
+came = []
+def pull(**_):
+    if len(waits) >= 12:
+        raise Enough
+    if not came and now[0] >= 9:
+        came.append(1)
+        pace.happened()
+        return 4711
+    return None
+place._pull_and_store_message = pull
+place._push_messages = lambda **_: None
+polls.stand_in(place, pace)
+loop = [value for name, value in vars(place).items() if callable(value) and getattr(value, "__code__", None)
+        and "_pull_and_store_message" in value.__code__.co_names]
+assert len(loop) == 1
+import ast, inspect, textwrap
+(whole,) = ast.parse(textwrap.dedent(inspect.getsource(loop[0]))).body
+(forever,) = [node for node in ast.walk(whole) if isinstance(node, ast.While)]
+names = "state store node_config receive get_run get_fab pull_object confirm_message_received trusted_entities send push_object"
+space = dict(vars(place), **dict.fromkeys(names.split()))
+try:
+    exec(compile(ast.Module([forever], []), "the SuperNode's loop", "exec"), space)
+except Enough:
+    pass
+print(json.dumps([waits, now[0]]))
+"""
+)
+
+
+@pytest.fixture(scope="module", params=VERSIONS)
+def flower(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with this version of Flower; what it needs is that of the tests' environment."""
+    folder = tmp_path_factory.mktemp("flower")
+    command = [Path(sys.prefix) / "bin" / "uv", "pip", "install", "--quiet", "--no-deps", "--target", folder]
+    subprocess.run([*command, f"flwr=={request.param}"], check=True)
+    return folder
+
+
+def done_by(flower: Path, script: str) -> tuple[list[float], float]:
+    """What the script says: the waits, and the time at the end."""
+    text = script.replace("{files!r}", repr(str(FILES)))
+    done = subprocess.run(
+        [sys.executable, "-c", text],
+        env={"PYTHONPATH": str(flower), "FLWR_TELEMETRY_ENABLED": "0", "HOME": str(flower)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    waits, end = json.loads(done.stdout.splitlines()[-1])
+    return waits, end
+
+
+@pytest.mark.parametrize("after", [0.0, 1.0, 20.0, 200.0])
+def test_a_serverapp_has_its_reply_a_tenth_later_at_most_and_never_later_than_with_flower(
+    flower: Path, after: float
+) -> None:
+    waits, end = done_by(flower, _SERVERAPP.replace("{after}", str(after)))
+    assert end - after <= min(3, max(0.2, 0.1 * end))
+    assert all(0.2 <= one <= 3 for one in waits)
+    assert len(waits) <= end / 3 + 40, "however long it takes, the SuperLink is asked no more than forty times more"
+
+
+def test_a_supernode_asks_sooner_after_a_message_and_as_flower_does_where_there_was_none(flower: Path) -> None:
+    waits, _ = done_by(flower, _SUPERNODE)
+    assert waits[:3] == [3, 3, 3]
+    assert waits[3:6] == [0.2, 0.2, 0.2]
+    assert len(waits) == 12
+
+
+def test_all_else_that_flower_asks_of_the_clock_is_answered_by_pythons_own() -> None:
+    polls = host_program("common", "polls")
+    module = ModuleType("somewhere")
+    module.time = time  # type: ignore[attr-defined]
+    waited: list[float] = []
+    polls.stand_in(module, polls.Pace(wait=waited.append))
+    assert module.time.monotonic is time.monotonic
+    module.time.sleep(0.5)
+    assert waited == [0.5]
+    assert time.sleep is not module.time.sleep
+
+
+def test_a_flower_of_another_shape_waits_as_it_did_and_that_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    polls = host_program("common", "polls")
+    module = ModuleType("elsewhere")
+    polls.stand_in(module, polls.Pace())
+    assert not hasattr(module, "time")
+    assert capsys.readouterr().out == "this version of Flower has no elsewhere.time: it asks at its own pace\n"
