@@ -67,8 +67,8 @@ assert len(loop) == 1
 import ast, inspect, textwrap
 (whole,) = ast.parse(textwrap.dedent(inspect.getsource(loop[0]))).body
 (forever,) = [node for node in ast.walk(whole) if isinstance(node, ast.While)]
-names = "state store node_config receive get_run get_fab pull_object confirm_message_received trusted_entities send push_object"
-space = dict(vars(place), **dict.fromkeys(names.split()))
+names = "state store node_config receive get_run get_fab pull_object confirm_message_received trusted_entities send"
+space = dict(vars(place), **dict.fromkeys([*names.split(), "push_object"]))
 try:
     exec(compile(ast.Module([forever], []), "the SuperNode's loop", "exec"), space)
 except Enough:
