@@ -15,6 +15,8 @@ UNITS = {
         "flower-superlink",
         "flower-superexec-serverapp",
         "flower-serverapp.socket",
+        "flower-serverapp-warm",  # while runs are going on
+        "flower-serverapp-warm.socket",
         "flower-gateway",
         "flower-egress@superlink",
         "flower-egress@gateway",
@@ -36,16 +38,18 @@ UNITS = {
 # An instance for each message, and the services that stand.
 EXPOSED = [("coordinator", "flower-serverapp@any"), ("hospital-a", "flower-clientapp@any")]
 EXPOSED += [(name, unit) for name, units in UNITS.items() for unit in units if "." not in unit]
-# Where ClientApps are forked; hospital-c starts each of them anew.
-FORKED = ["hospital-a", "hospital-b"]
+# Where apps are forked; hospital-c starts each of them anew, and the coordinator does when it is tried again.
+FORKED = {"hospital-a": "clientapp", "hospital-b": "clientapp", "coordinator": "serverapp"}
+PLAIN = "coordinator, not forked"
+PLACES = [*SITES, "coordinator", PLAIN]
 READY = """
-import socket
+import socket, sys
 with socket.socket(socket.AF_UNIX) as line:
-    line.connect("/run/flower/clientapp-warm.sock")
+    line.connect(f"/run/flower/{sys.argv[1]}-warm.sock")
     assert line.recv(1)
 """
-# It runs nobody's code, and stays for a while; 0 where there is none.
-FORKED_FROM = "systemctl show --property=MainPID --value flower-clientapp-warm"
+# They run nobody's code, and stay for a while; 0 where there is none.
+FORKED_FROM = "systemctl show --property=MainPID --value flower-clientapp-warm flower-serverapp-warm"
 TMP_MEGABYTES = 128  # inventories/lab
 TASKS = 512
 REFUSED = ("PermissionError", "OSError", "FileNotFoundError", "CalledProcessError")
@@ -57,18 +61,33 @@ def attempts(standing: Standing) -> Any:
     standing.host("hospital-a").check_output("mkdir -p /srv/other-hospital && touch /srv/other-hospital/patients")
     for site in SITES:  # so that nothing but the sandbox stands in the way of writing
         standing.host(site).check_output("chmod -R a+w /srv/hospital")
-    for site in FORKED:  # the first message of all finds no process to be forked from
-        standing.host(site).check_output(f"timeout 120 python3 -c '{READY}'")
+    for host, kind in FORKED.items():  # the first message of all finds no process to be forked from
+        standing.host(host).check_output(f"timeout 120 python3 -c '{READY}' {kind}")
     peer = standing.host("hospital-b").run("hostname -I").stdout.split()[0]
     targets = f"{standing.gateway}:443 {standing.gateway}:22 {peer}:22 192.0.2.1:443 127.0.0.1:22 [::1]:22"
     settings = [f'targets="{targets}"', 'site-targets="127.0.0.1:9094"', 'coordinator-targets="127.0.0.1:8000"']
     words = [word for setting in settings for word in ("-c", setting)]
+    found = tried(standing, words)
+    units = "flower-serverapp-warm.socket flower-serverapp-warm"
+    standing.host("coordinator").check_output(f"systemctl stop {units}")
+    found[PLAIN] = tried(standing, words)["coordinator"]
+    standing.host("coordinator").check_output(f"systemctl start {units}")
+    return found
+
+
+def tried(standing: Standing, words: list[str]) -> Any:
+    """What the attempts came to, by host."""
     done = standing.succeed("run", str(PROBE), "--federation", standing.path, *words)
     return json.loads((Path(standing.work) / done["folder"] / "files" / "attempts.json").read_text())
 
 
-def test_messages_are_forked_where_the_site_wants_it_so_and_all_that_follows_holds_for_both(attempts: Any) -> None:
-    assert [site for site in SITES if attempts[site]["parent's number"] == "1"] == FORKED
+def host_of(standing: Standing, place: str) -> Any:
+    """The host of a place."""
+    return standing.host(place.partition(",")[0])
+
+
+def test_apps_are_forked_where_the_host_wants_it_so_and_all_that_follows_holds_for_both(attempts: Any) -> None:
+    assert {place for place in PLACES if attempts[place]["parent's number"] == "1"} == set(FORKED)
 
 
 @pytest.mark.parametrize("site", SITES)
@@ -90,7 +109,7 @@ def test_an_app_cannot_see_another_sites_data_on_the_same_host(attempts: Any) ->
     assert attempts["hospital-a"]["list another folder of /srv"] == "FileNotFoundError"
 
 
-@pytest.mark.parametrize("place", [*SITES, "coordinator"])
+@pytest.mark.parametrize("place", PLACES)
 def test_an_app_writes_into_its_own_state_folder_alone(attempts: Any, place: str) -> None:
     assert attempts[place]["write to the state folder"] == "done"
     assert attempts[place]["write to /tmp"] == "done"
@@ -98,13 +117,13 @@ def test_an_app_writes_into_its_own_state_folder_alone(attempts: Any, place: str
         assert attempts[place][what] in ("OSError", "PermissionError"), what
 
 
-@pytest.mark.parametrize("place", [*SITES, "coordinator"])
+@pytest.mark.parametrize("place", PLACES)
 def test_what_an_app_writes_to_tmp_nobody_else_sees(standing: Standing, attempts: Any, place: str) -> None:
     assert attempts[place]["write to /tmp"] == "done"
-    assert not standing.host(place).file("/tmp/flowerbed-probe").exists  # noqa: S108
+    assert not host_of(standing, place).file("/tmp/flowerbed-probe").exists  # noqa: S108
 
 
-@pytest.mark.parametrize("place", [*SITES, "coordinator"])
+@pytest.mark.parametrize("place", PLACES)
 def test_an_app_has_no_privilege_and_gains_none(attempts: Any, place: str) -> None:
     assert attempts[place]["capabilities"] == "0" * 16
     assert attempts[place]["new privileges"] == "1"
@@ -114,7 +133,7 @@ def test_an_app_has_no_privilege_and_gains_none(attempts: Any, place: str) -> No
         assert attempts[place][what] == "PermissionError", what
 
 
-@pytest.mark.parametrize("place", [*SITES, "coordinator"])
+@pytest.mark.parametrize("place", PLACES)
 def test_an_app_opens_no_foreign_socket_families(attempts: Any, place: str) -> None:
     for family in ("packet", "netlink", "raw"):
         assert attempts[place][f"open a {family} socket"] in REFUSED
@@ -125,8 +144,9 @@ def test_a_clientapp_reaches_the_supernodes_port_and_nothing_else(attempts: Any,
     assert open_for(attempts[site]) == ["connect to 127.0.0.1:9094"]
 
 
-def test_a_serverapp_reaches_no_address_and_not_the_port_of_the_control_api(attempts: Any) -> None:
-    assert open_for(attempts["coordinator"]) == []
+@pytest.mark.parametrize("place", ["coordinator", PLAIN])
+def test_a_serverapp_reaches_no_address_and_not_the_port_of_the_control_api(attempts: Any, place: str) -> None:
+    assert open_for(attempts[place]) == []
 
 
 def open_for(came: dict[str, str]) -> list[str]:
@@ -136,7 +156,7 @@ def open_for(came: dict[str, str]) -> list[str]:
     return [what for what, came in connections.items() if came == "done"]
 
 
-@pytest.mark.parametrize("place", [*SITES, "coordinator"])
+@pytest.mark.parametrize("place", PLACES)
 def test_an_app_asks_no_name_server_and_no_other_program_of_the_host(attempts: Any, place: str) -> None:
     assert attempts[place]["ask a name server"] == "PermissionError"
     assert attempts[place]["ask a name server of the network"] in REFUSED
@@ -149,23 +169,23 @@ def test_an_app_starts_no_message_of_its_own(attempts: Any, site: str) -> None:
     assert attempts[site]["have a message forked"] == "FileNotFoundError"
 
 
-@pytest.mark.parametrize("place", [*SITES, "coordinator"])
+@pytest.mark.parametrize("place", PLACES)
 def test_an_app_sees_no_process_of_another_user(attempts: Any, place: str) -> None:
     assert attempts[place]["see other processes"] == "none"
 
 
-@pytest.mark.parametrize("place", [*SITES, "coordinator"])
+@pytest.mark.parametrize("place", PLACES)
 def test_an_app_traces_and_signals_no_process(attempts: Any, place: str) -> None:
     assert attempts[place]["trace a process"] == "PermissionError"
     assert attempts[place]["signal other processes"] == "none"
 
 
-@pytest.mark.parametrize("place", [*SITES, "coordinator"])
+@pytest.mark.parametrize("place", PLACES)
 def test_an_app_that_forks_without_end_is_stopped_early(attempts: Any, place: str) -> None:
     assert 0 < int(attempts[place]["fork without end"]) < TASKS
 
 
-@pytest.mark.parametrize("place", [*SITES, "coordinator"])
+@pytest.mark.parametrize("place", PLACES)
 def test_an_app_that_fills_the_disk_fills_its_own_memory_to_the_limit(attempts: Any, place: str) -> None:
     assert int(attempts[place]["fill /tmp"]) <= TMP_MEGABYTES
     assert int(attempts[place]["fill shared memory"]) <= TMP_MEGABYTES
@@ -178,14 +198,14 @@ def test_a_later_message_works_and_finds_no_file_and_no_process_of_the_one_befor
     assert attempts[site]["processes"] == "none"
 
 
-@pytest.mark.parametrize("place", [*SITES, "coordinator"])
+@pytest.mark.parametrize("place", PLACES)
 def test_after_the_run_no_process_and_no_file_of_an_app_is_left_but_its_results(
     standing: Standing, attempts: Any, place: str
 ) -> None:
     assert attempts[place]["leave a process"] == "done"
-    host = standing.host(place)
+    host = host_of(standing, place)
     # One that lost its turn, as on a slow host, hears of it when it asks for its message.
-    host.check_output(f"while pgrep -u flower-app | grep -vxF $({FORKED_FROM}); do sleep 0.5; done")
+    host.check_output(f'while pgrep -u flower-app | grep -vxF "$({FORKED_FROM})"; do sleep 0.5; done')
     owned = host.check_output("find / -xdev -user flower-app").splitlines()
     assert [path for path in owned if not path.startswith("/var/lib/flower/results")] == []
 
@@ -246,7 +266,7 @@ def test_every_unit_is_exposed_to_two_of_ten_at_most(standing: Standing, name: s
     said = standing.host(name).check_output(f"systemd-analyze security --no-pager {unit}.service | tail -1")
     exposure = float(said.split("service:")[1].split()[0])
     # One capability more, which counts in the unit's own user namespace alone.
-    assert exposure <= (2.1 if unit == "flower-clientapp-warm" else 2.0)
+    assert exposure <= (2.1 if unit.endswith("-warm") else 2.0)
 
 
 def test_the_list_of_units_is_complete(standing: Standing) -> None:

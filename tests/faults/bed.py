@@ -110,9 +110,9 @@ class Bed:
         assert done.rc == 0, f"{host}: {command}: {done.stderr}"
         return str(done.stdout)
 
-    def kill(self, host: str, unit: str) -> None:
-        """End all of a unit's processes as the kernel does when memory is short."""
-        self.on(host, f"systemctl kill --signal=KILL {unit}")
+    def kill(self, host: str, unit: str, whom: str = "all") -> None:
+        """End all of a unit's processes, or its main one alone, as the kernel does when memory is short."""
+        self.on(host, f"systemctl kill --kill-whom={whom} --signal=KILL {unit}")
 
     def send(self, file: Path, host: str, path: str) -> None:
         """Put a file of this machine on a host, where everybody may read it."""

@@ -19,7 +19,7 @@ DATABASE = f"{STATE}/superlink/superlink.db"
 DROP_IN = "/etc/systemd/system/flower-supernode.service.d"
 GATEWAY_NAME = "flower.faults.example"
 AT_A_SITE = "flower-supernode flower-superexec-clientapp flower-clientapp.socket"
-AT_THE_COORDINATOR = "flower-superlink flower-superexec-serverapp flower-serverapp.socket"
+AT_THE_COORDINATOR = "flower-superlink flower-superexec-serverapp flower-serverapp.socket flower-serverapp-warm.socket"
 DAMAGED = "database damaged, brought back by `restore`"
 RESTORES = {
     "`restore` killed while it brings the state back": r"Restore \| Bring the state back",
@@ -199,12 +199,12 @@ FAULTS = [
     ),
     Fault(
         "SuperExec of the coordinator killed",
-        lambda bed: bed.kill("coordinator", "flower-superexec-serverapp"),
+        lambda bed: bed.kill("coordinator", "flower-superexec-serverapp", whom="main"),
         (COMPLETED,),
     ),
     Fault(
         "ServerApp killed",
-        lambda bed: bed.kill("coordinator", "'flower-serverapp@*'"),
+        lambda bed: bed.kill("coordinator", "'flower-serverapp@*' flower-serverapp-warm"),
         (FAILED,),
         reason="lost.*`flowerbed run --retry",
     ),

@@ -74,6 +74,8 @@ UNITS = (
     "flower-gateway.service",
     "flower-superexec-serverapp.service",
     "flower-serverapp.socket",
+    "flower-serverapp-warm.socket",
+    "flower-serverapp-warm.service",
     "flower-superlink.service",
 )
 _SIDES = ("", "-wal", "-shm", "-journal")

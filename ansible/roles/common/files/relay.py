@@ -31,7 +31,7 @@ from typing import IO
 # First the one behind which the libraries are imported already, where the host has it.
 SOCKETS = {
     "flwr-clientapp": ("/run/flower/clientapp-warm.sock", "/run/flower/clientapp.sock"),
-    "flwr-serverapp": ("/run/flower/serverapp.sock",),
+    "flwr-serverapp": ("/run/flower/serverapp-warm.sock", "/run/flower/serverapp.sock"),
 }
 LIBRARY = "/opt/flower/libexec"
 # Where the SuperNode notes which runs are over, an empty file for each.

@@ -95,9 +95,7 @@ class Watch:
                 times = 0
 
 
-def stand_in(
-    module: Any, over: type[BaseException], folder: Path, pace: polls.Pace, seconds: float = _SECONDS
-) -> None:
+def stand_in(module: Any, over: type[BaseException], folder: Path, pace: polls.Pace, seconds: float = _SECONDS) -> None:
     """Put the watch where `module` connects to the SuperLink; the pace hears of what comes and goes."""
     connect = getattr(module, CONNECT, None)
     if not callable(connect):
