@@ -23,6 +23,8 @@ SITES = [f"hospital-{letter}" for letter in "abcde"]
 APP = Path(__file__).parents[1] / "apps" / "steady"
 REPLIES_WITHIN = 120.0
 """Seconds that a ServerApp waits for a reply, which may be lost with its site."""
+RECOVERS_WITHIN = 300.0
+"""Seconds; much more than any fault was ever seen to need."""
 ENDS_WITHIN = 1200.0
 """Seconds; nothing here is waited for any longer."""
 
@@ -219,7 +221,7 @@ class Bed:
 
     def recovered(self) -> None:
         """Wait until every unit runs and every site is online."""
-        wait_for(lambda: self.healthy() == "", "the federation to be healthy", self.healthy)
+        wait_for(lambda: self.healthy() == "", "the federation to be healthy", self.healthy, RECOVERS_WITHIN)
 
     def healthy(self) -> str:
         """What is wrong with the federation, as its status says; empty where nothing is."""

@@ -20,11 +20,10 @@ def test_a_fault_costs_a_run_at_most(bed: Bed, fault: Fault) -> None:
         run.until(fault.at)
         fault.strike(bed)
         time.sleep(fault.lasts)
-        if fault.meanwhile:
-            told = bed.told()
-            assert re.search(fault.meanwhile, told, re.DOTALL), told
+        told = bed.told() if fault.meanwhile else ""
         ended_at = time.monotonic()
         fault.mend(bed)
+        assert re.search(fault.meanwhile, told, re.DOTALL), told
         bed.recovered()
         recovery = time.monotonic() - ended_at
         ended = bed.end(run)

@@ -169,8 +169,8 @@ def _status_tables(console: Console, known: status.Status) -> None:
     for column in ("host", "role", "address", "units", "node", "certificate", "probe"):
         table.add_column(column)
     for host in known.hosts:
-        units = "[green]running[/]" if host.healthy else f"[red]{host.problem}[/]"
-        units = f"[yellow]{host.warning}[/]" if host.healthy and host.warning else units
+        units = "[green]running[/]" if host.healthy else "[red]see below[/]"
+        units = "[yellow]see below[/]" if host.healthy and host.warning else units
         units = "joined by kit" if host.by_kit else units
         node = {"online": "[green]online[/]"}.get(host.node, f"[yellow]{host.node}[/]") if host.role == "site" else ""
         days = f"{host.certificate_days} days" if host.certificate_days is not None else ""
@@ -178,6 +178,10 @@ def _status_tables(console: Console, known: status.Status) -> None:
             days = f"[{'red' if (host.certificate_days or 0) <= status.ALARM_DAYS else 'yellow'}]{days}[/]"
         table.add_row(host.name, host.role, host.address, units, node, days, host.probe)
     console.print(table)
+    for host in known.hosts:  # sentences, which a column of a table would cut into pieces
+        for said, style in ((host.problem, "red"), (host.warning, "yellow")):
+            if said:
+                console.print(f"{host.name}: {said}", style=style, soft_wrap=True, markup=False, highlight=False)
     if known.runs:
         runs_table(console, known.runs)
 
