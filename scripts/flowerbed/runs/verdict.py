@@ -9,6 +9,8 @@ COMPLETED, INCOMPLETE, FAILED = "completed", "incomplete", "failed"
 STOPPED, TIMED_OUT, RUNNING = "stopped", "timed-out", "running"
 _APP_FAILED = "ServerApp failed with exception"
 """What Flower says of a run whose ServerApp raised; of others it says that a task expired or failed."""
+_CUT_OFF = ("Failed to push object with ID '", "Failed to pull object with ID '")
+"""What Flower itself raises in a ServerApp whose SuperLink went away while a message was handed over."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ def decide(
         why = error or details or f"the SuperLink says '{status}' without a reason"
         if error is None and not details.startswith(_APP_FAILED):
             return Verdict(FAILED, f"lost, its ServerApp is gone: {why}", 1, lost=True)
+        if any(words in why for words in _CUT_OFF):
+            return Verdict(FAILED, f"lost, its SuperLink went away: {why}", 1, lost=True)
         return Verdict(FAILED, why, 1)
     faults = _faults(rounds, planned, expected_sites, name_of)
     phases = [phase for round_ in rounds for phase in round_.phases]
