@@ -12,6 +12,8 @@ from tests.trust.test_1_rotation import status_of, wait_until
 from tests.upgrade.conftest import HOSTS, VERSIONS, active, history, nodes, wish
 
 PATIENCE = 1800
+ROUNDS = 40
+"""So that the run outlasts what is done before the upgrade waits for it."""
 STARTER = "flower-superexec-serverapp.service"
 
 
@@ -50,7 +52,7 @@ def there(standing: Standing) -> There:
     (old,) = active(standing)
     standing.run_example("-c", "num-server-rounds=1")
     runs_before, nodes_before = history(standing), nodes(standing)
-    under_way = submit(standing, 2)
+    under_way = submit(standing, ROUNDS)
     wait_until(lambda: status_of(standing, under_way) == "running", PATIENCE)
     new = wish(standing, VERSIONS[1])
     up = standing.flowerbed("up", standing.path)
@@ -100,7 +102,7 @@ def test_every_host_runs_the_new_release(standing: Standing, there: There) -> No
 
 def test_the_run_under_way_ended_on_the_old_flower_and_no_reply_was_missing(there: There) -> None:
     assert (there.under_way["status"], there.under_way["versions"]["flower"]) == ("completed", VERSIONS[0])
-    assert len(there.under_way["rounds"]) == 2
+    assert len(there.under_way["rounds"]) == ROUNDS
 
 
 def test_the_run_that_was_submitted_meanwhile_waited_and_was_done_by_the_new_one(there: There) -> None:
