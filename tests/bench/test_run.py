@@ -1,10 +1,9 @@
-"""What a run costs: a round beside bare Flower on the same hosts, and what `flowerbed run` adds around the run.
+"""What a run costs: beside bare Flower on the same hosts, and what `flowerbed run` adds around the run.
 
-Written to tests/bench/run.md. Both sides of the ratio are measured in one go, in turn, on the same hosts.
+Both sides of a ratio are measured in one go, in turn, on the same hosts.
 """
 
 import os
-import platform
 import shlex
 import statistics
 import time
@@ -12,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,11 +19,20 @@ from flowerbed import control, ssh
 from flowerbed.errors import WorkFailed
 from flowerbed.runs import flwr, submit_and_follow
 from flowerbed.runs.connection import Connection, Deployed
+from tests.bench.record import Figure, save
 from tests.e2e.conftest import EXAMPLE, SITES, Standing, make, prepare_data, up
 
-RESULTS = Path(__file__).parent / "run.md"
+COMMAND = "./scripts/test bench -k test_run"
+NOTES = (
+    "Three hospitals and the breast cancer example. Bare Flower is `flower-superlink` and `flower-supernode` as root "
+    "on the same hosts, without TLS, keys or a sandbox."
+)
+OURS, BARE = "Flowerbed", "bare Flower"
+FIGURES = 6
 ROUNDS = 3
-TURNS = 2
+TURNS = 3
+SETTLES = 45.0
+"""Seconds after which nothing of a start or of a run goes on."""
 _PORT = 443  # the one port that the coordinator's firewall lets in
 _COORDINATORS = ["flower-superexec-serverapp", "flower-superlink", "flower-gateway"]
 _SITES = ["flower-superexec-clientapp", "flower-supernode"]
@@ -48,50 +55,38 @@ def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
 
 
 @pytest.fixture(scope="module")
-def figures() -> Iterator[dict[str, list[float]]]:
+def figures() -> Iterator[list[Figure]]:
     """What was measured; written down when all is."""
-    found: dict[str, list[float]] = {}
+    found: list[Figure] = []
     yield found
-    print({name: _spread(values) for name, values in found.items()})
-    if len(found) < 5:
-        return
-    lines = [f"| {name} | {_spread(values)} |" for name, values in found.items()]
-    ratio = statistics.median(found["round, Flowerbed"]) / statistics.median(found["round, bare Flower"])
-    day = datetime.now(UTC).date().isoformat()
-    RESULTS.write_text(
-        "# What a run costs\n\n"
-        "Written by `./scripts/test bench -k test_run`. Three hospitals, the breast cancer example,\n"
-        f"{ROUNDS} rounds in {TURNS} turns, bare Flower and Flowerbed one after the other on the same hosts. Bare\n"
-        "Flower is `flower-superlink` and `flower-supernode` as root, without TLS, keys or a sandbox.\n\n"
-        "| seconds | minimum, median, maximum |\n|---|---|\n" + "\n".join(lines) + "\n\n"
-        f"Ratio of the medians of a round: {ratio:.2f} (aim: at most 1.10). Load of the machine: "
-        f"{os.getloadavg()[0]:.1f} at the end.\n\n"
-        f"Machine: {platform.machine()}, {os.cpu_count()} cores, {day}.\n"
-    )
+    if len(found) == FIGURES:
+        save("run", COMMAND, found, NOTES)
 
 
 def test_a_round_takes_no_more_than_a_tenth_longer_than_with_bare_flower(
-    standing: Standing, figures: dict[str, list[float]]
+    standing: Standing, figures: list[Figure]
 ) -> None:
-    ours, bare = [], []
+    sides: dict[str, list[list[float]]] = {OURS: [], BARE: []}
+    whole: dict[str, list[float]] = {OURS: [], BARE: []}
     for _ in range(TURNS):
         with bare_flower(standing) as way:
-            bare += rounds(way.run())
-        answer = standing.succeed(
+            answers = {BARE: way.run()}
+        answers[OURS] = standing.succeed(
             "run", str(EXAMPLE), "--federation", standing.path, "-c", f"num-server-rounds={ROUNDS}"
         )
-        assert answer["status"] == "completed"
-        ours += rounds(answer)
-    figures["round, bare Flower"] = bare
-    figures["round, Flowerbed"] = ours
-    assert statistics.median(ours) <= 1.1 * statistics.median(bare)
+        for side, answer in answers.items():
+            assert answer["status"] == "completed"
+            sides[side].append(rounds(answer))
+            whole[side].append(answer["seconds"])
+    medians = {side: [statistics.median(turn) for turn in turns] for side, turns in sides.items()}
+    round_ = Figure("a round after the first", "s", medians, (OURS, BARE), 1.1)
+    figures += [round_, Figure(f"{ROUNDS} rounds on three sites", "s", whole, (OURS, BARE), 0.3)]
+    assert statistics.median(round_.ratios()) <= 1.1
 
 
-def test_what_is_around_a_run_takes_less_than_three_seconds(
-    standing: Standing, figures: dict[str, list[float]]
-) -> None:
+def test_what_is_around_a_run_takes_less_than_three_seconds(standing: Standing, figures: list[Figure]) -> None:
     before, after = [], []
-    for _ in range(TURNS):
+    for _ in range(TURNS + 1):
         called = datetime.now(UTC)
         answer = standing.succeed("run", str(EXAMPLE), "--federation", standing.path, "-c", "num-server-rounds=1")
         returned = datetime.now(UTC)
@@ -99,10 +94,45 @@ def test_what_is_around_a_run_takes_less_than_three_seconds(
         before.append((taken - called).total_seconds())
         after.append((returned - ended).total_seconds())
     around = [sum(both) for both in zip(before, after, strict=True)]
-    figures["before a run: pack, submit"] = before
-    figures["after a run: collect"] = after
-    figures["around a run"] = around
+    figures += [
+        Figure("before a run: pack, submit", "s", {OURS: before}),
+        Figure("after a run: collect", "s", {OURS: after}),
+        Figure("around a run", "s", {OURS: around}, aim=3),
+    ]
     assert statistics.median(around) < 3, (before, after)
+
+
+def test_a_federation_that_waits_takes_no_more_of_the_processors_than_bare_flower(
+    standing: Standing, figures: list[Figure]
+) -> None:
+    taken: dict[str, list[float]] = {OURS: [], BARE: []}
+    for _ in range(TURNS):
+        with bare_flower(standing):
+            time.sleep(SETTLES)
+            taken[BARE].append(idle(standing))
+        time.sleep(SETTLES)
+        taken[OURS].append(idle(standing))
+    figure = Figure("a minute without a run: processor time on all hosts", "s", taken, (OURS, BARE), 1.0)
+    figures.append(figure)
+    assert statistics.median(figure.ratios()) <= 1.5, "the services beside Flower's own, and no more"
+
+
+def idle(standing: Standing, seconds: float = 60.0) -> float:
+    """Processor time that the hosts' processes take in a minute, in seconds."""
+    before = times(standing)
+    time.sleep(seconds)
+    after = times(standing)
+    return sum(after[process] - before[process] for process in after.keys() & before.keys())
+
+
+def times(standing: Standing) -> dict[tuple[str, str], float]:
+    """Processor time of each process on each host, with that of the children that it has waited for."""
+    found = {}
+    for name in ("coordinator", *SITES):
+        for line in standing.host(name).check_output(_CPU).splitlines():
+            pid, ticks = line.split()
+            found[name, pid] = int(ticks) / os.sysconf("SC_CLK_TCK")
+    return found
 
 
 def rounds(answer: dict[str, Any]) -> list[float]:
@@ -117,6 +147,12 @@ def span(standing: Standing, run_id: str) -> tuple[datetime, datetime]:
     command = f"python3 -c {shlex.quote(_TIMES)} {signed}"
     begin, end = standing.host("coordinator").check_output(command).splitlines()
     return datetime.fromisoformat(begin), datetime.fromisoformat(end)
+
+
+# The name in parentheses may have spaces; user and system time are the fields after it, then those of the children.
+_CPU = """for file in /proc/[0-9]*/stat; do
+    sed -E 's/^([0-9]+) \\(.*\\) /\\1 /' "$file" 2>/dev/null
+done | awk '{ print $1, $13 + $14 + $15 + $16 }'"""
 
 
 @dataclass(frozen=True)
@@ -190,7 +226,3 @@ def start(host: Any, command: str) -> None:
     }
     environment = " ".join(f"--setenv={name}={value}" for name, value in settings.items())
     host.check_output(f"systemd-run --collect --unit=bare-flower {environment} /opt/flower/current/bin/{command}")
-
-
-def _spread(values: list[float]) -> str:
-    return f"{min(values):.1f}, {statistics.median(values):.1f}, {max(values):.1f}"

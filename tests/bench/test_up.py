@@ -1,37 +1,43 @@
-"""Times of `up`, phase by phase, beside the floor in the same run; written to tests/bench/results.md.
+"""Times of `up`, phase by phase, beside the floor in the same run: 3, 10, 25 and 50 hospitals, each a command.
 
-A time is of this machine on this day; what is asserted are the aims' ratios, both sides in one run.
+A time is of this machine on this day; what is asserted are ratios, both sides in one run.
 """
 
-import platform
+import itertools
+import json
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from flowerbed import inventory, lab, machines
 from flowerbed.federation import DEFAULT_PYTHON
-from tests.e2e.conftest import EXAMPLE, Standing, make
+from tests.bench.record import Figure, save
+from tests.e2e.conftest import Standing, make
 
 HERE = Path(__file__).parent
-RESULTS = HERE / "results.md"
+NETWORK = "10.78.0.0/16"
+OURS, FLOOR = "Flowerbed", "floor"
+# Seconds for the first `up` and for one hospital more.
+AIMS: dict[int, tuple[float | None, float | None]] = {3: (45, None), 10: (90, None), 25: (None, None), 50: (300, 25)}
+NOTES = (
+    "`up` for {count} hospitals on one machine, with image and release there. The floor makes the same machines and "
+    "then runs [floor.sh](floor.sh), a plain script over SSH without Ansible, checks or idempotence."
+)
 
 
 def _clean(standing: Standing) -> None:
     standing.flowerbed("down", standing.path)
 
 
-@pytest.fixture(scope="module", params=[3, 10])
+@pytest.fixture(scope="module", params=list(AIMS))
 def standing(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
     """A federation that is not up yet, with warm caches: the image and the release are there."""
     count: int = request.param
-    sites = [f"hospital-{letter}" for letter in "abcdefghij"[:count]]
-    made = make(tmp_path_factory.mktemp("bench"), f"bench{count}", sites, "10.78.0.0/16")
+    made = make(tmp_path_factory.mktemp("bench"), f"bench{count}", named(count), NETWORK)
     lab.image.ensure()
     made.succeed("release", "build", made.path)
     try:
@@ -40,17 +46,37 @@ def standing(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         _clean(made)
 
 
+def named(count: int) -> list[str]:
+    """So many hospitals."""
+    return [f"hospital-{number:02}" for number in range(count)]
+
+
 def _timed(standing: Standing, *words: str) -> tuple[float, dict[str, float]]:
+    """Seconds of a command in all, and of its phases and of the playbook's plays."""
     begin = time.monotonic()
     answer = standing.succeed(*words)
-    return time.monotonic() - begin, answer.get("seconds", {})
+    return time.monotonic() - begin, {**answer["seconds"], **plays(standing)}
+
+
+def plays(standing: Standing) -> dict[str, float]:
+    """Seconds of each play of the last playbook."""
+    lines = (standing.federation.state / "last-play.log").read_text().splitlines()
+    found: list[tuple[float, str]] = []
+    for line in lines:
+        at, _, text = line.strip().partition(" ")
+        event = json.loads(text) if text.startswith("{") else {}
+        if event.get("event") in ("play", "stats"):
+            found.append((float(at), str(event.get("name", "end"))))
+    return {name: round(after - at, 1) for (at, name), (after, _) in itertools.pairwise(found)}
 
 
 def test_up_takes_no_more_than_twice_the_floor(standing: Standing) -> None:
+    count = int(standing.federation.name.removeprefix("bench"))
     first, phases = _timed(standing, "up", standing.path)
-    second, _ = _timed(standing, "up", standing.path)
-    hosts = inventory.read(standing.federation)
-    run, _ = _timed(standing, "run", str(EXAMPLE), "--federation", standing.path)
+    second, again = _timed(standing, "up", standing.path)
+    standing.set_sites(named(count + 1))
+    more, _ = _timed(standing, "up", standing.path)
+    standing.set_sites(named(count))
     _clean(standing)
 
     begin = time.monotonic()
@@ -58,46 +84,30 @@ def test_up_takes_no_more_than_twice_the_floor(standing: Standing) -> None:
     inventory.write(inventory.parse(dict(made.inventory), "lab"), standing.federation)
     bare = time.monotonic() - begin
     archive = standing.federation.release_for(DEFAULT_PYTHON).resolve()
+    hosts = inventory.read(standing.federation)
     addresses = [hosts.coordinator.address, *(site.address for site in hosts.sites.values())]
     command = [str(HERE / "floor.sh"), str(standing.federation.path), str(archive), *addresses]
     begin = time.monotonic()
     floor = subprocess.run(command, capture_output=True, text=True, check=False)
     floor_seconds = bare + time.monotonic() - begin
     assert floor.returncode == 0, floor.stderr
-    floor_phases = dict(re.findall(r"(\w+) ([0-9.]+)", floor.stdout))
+    floor_phases = {"machines": f"{bare:.1f}"} | dict(re.findall(r"(\w+) ([0-9.]+)", floor.stdout))
 
-    count = len(hosts.sites)
-    lines = [
-        f"| {count} | {first:.0f} | {_spread(phases)} | {floor_seconds:.0f} "
-        f"| machines {bare:.1f}, {', '.join(f'{name} {value}' for name, value in floor_phases.items())} "
-        f"| {first / floor_seconds:.1f} | {second:.0f} | {run:.0f} |"
+    aim, aim_more = AIMS[count]
+    figure = Figure(f"`up`, {count} hospitals", "s", {OURS: [first], FLOOR: [floor_seconds]}, (OURS, FLOOR), 2)
+    figures = [
+        figure,
+        Figure(f"first `up`, {count} hospitals", "s", {OURS: [first]}, aim=aim),
+        Figure(f"second `up`, {count} hospitals", "s", {OURS: [second]}, aim=10 + 0.5 * (count + 1)),
+        Figure(f"one hospital more than {count}", "s", {OURS: [more]}, aim=aim_more),
     ]
-    _record(lines)
-    assert first <= 2 * floor_seconds
-
-
-def _spread(phases: dict[str, float]) -> str:
-    return ", ".join(f"{name} {seconds:.1f}" for name, seconds in phases.items())
-
-
-def _record(lines: list[str]) -> None:
-    head = [
-        "# Measured times of `up`",
-        "",
-        "Written by `./scripts/test bench`. Seconds; the floor makes the same machines and then runs `floor.sh`, a",
-        "plain script over SSH. Image and release were there; nothing else ran on the machine.",
-        "",
-        "| sites | up | its phases | floor | its phases | up / floor | second up | run, 3 rounds |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    known = RESULTS.read_text().splitlines() if RESULTS.exists() else head
-    count = lines[0].split("|")[1]
-    kept = [line for line in known if line and not line.startswith((f"|{count}|", "Machine:"))]
-    text = "\n".join([*head, *(line for line in kept if line.startswith("| ") and line not in head), *lines])
-    machine = f"Machine: {platform.machine()}, {platform.system()}, Python {platform.python_version()}"
-    day = datetime.now(UTC).date().isoformat()
-    RESULTS.write_text(f"{text}\n\n{machine}, {day}.\n")
-
-
-if __name__ == "__main__":
-    sys.exit(pytest.main([__file__]))
+    rows = [("first `up`", phases), ("second `up`", again), ("floor", floor_phases)]
+    shown = "\n\n".join(
+        f"Phases of the {name}, in seconds: "
+        + ", ".join(f"{phase} {seconds}" for phase, seconds in found.items())
+        + "."
+        for name, found in rows
+    )
+    name, command_line = f"up-{count:02}", f"./scripts/test bench -k 'test_up and {count}'"
+    save(name, command_line, figures, NOTES.format(count=count), shown)
+    assert figure.ratios()[0] <= 2

@@ -1,0 +1,61 @@
+"""What the benchmarks' files say, and what a comparison of two of them tells."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.bench import compare, record
+from tests.bench.record import Figure
+
+
+def result(folder: Path, name: str, ours: list[float], bare: list[float]) -> Path:
+    """A benchmark's file with one figure."""
+    file = folder / f"{name}.json"
+    figure = Figure("a round", "s", {"ours": ours, "bare": bare}, ("ours", "bare"), 1.1)
+    file.write_text(json.dumps({"benchmark": "run", "figures": [figure.to_json()]}))
+    return file
+
+
+def test_a_figure_has_the_spread_of_both_sides_and_of_the_ratio_of_each_turn() -> None:
+    known = Figure("a round", "s", {"ours": [1.0, 4.0, 2.0], "bare": [2.0, 4.0, 8.0]}, ("ours", "bare"), 1.1).to_json()
+    assert known["sides"]["ours"] == {"values": [1.0, 4.0, 2.0], "min": 1.0, "median": 2.0, "max": 4.0}
+    assert known["ratio"] == {
+        "of": ["ours", "bare"],
+        "values": [0.5, 1.0, 0.25],
+        "min": 0.25,
+        "median": 0.5,
+        "max": 1.0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("after", "verdict", "code"),
+    [([1.3, 1.4, 1.5], "worse", 1), ([0.9, 1.4, 1.5], "noise", 0), ([0.4, 0.5, 0.6], "better", 0)],
+)
+def test_what_became_worse_beyond_noise_is_said_and_is_the_exit_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], after: list[float], verdict: str, code: int
+) -> None:
+    before = result(tmp_path, "before", [0.8, 1.0, 1.2], [1.0, 1.0, 1.0])
+    now = result(tmp_path, "after", [value * 3 for value in after], [3.0, 3.0, 3.0])
+    assert compare.main([str(before), str(now)]) == code
+    said = capsys.readouterr().out
+    assert said.startswith(f"{verdict:7}a round: 1.00 (0.80 to 1.20) -> {after[1]:.2f} ")
+
+
+def test_what_cannot_be_compared_is_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = tmp_path / "other.json"
+    other.write_text('{"benchmark": "up-03", "figures": []}')
+    known = str(result(tmp_path, "known", [1.0], [1.0]))
+    for words in ([known], [known, str(tmp_path / "missing.json")], [known, str(other)]):
+        assert compare.main(words) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_the_tables_are_those_of_the_files() -> None:
+    documents = record.read()
+    assert documents
+    assert record.PAGE.read_text() == record.page(documents)
+    readme = record.README.read_text()
+    assert readme == record.with_table(readme, documents)
+    assert record.table(documents) in readme
