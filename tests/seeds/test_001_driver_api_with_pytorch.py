@@ -97,6 +97,23 @@ def test_hospitals_learn_to_read_digits(whole: dict[str, Any]) -> None:
     assert accuracies[-1] > 0.95 > accuracies[0]
 
 
+@pytest.mark.parametrize(("host", "kind"), [("hospital-a", "clientapp"), ("coordinator", "serverapp")])
+def test_pytorch_is_imported_once_and_apps_are_forked_from_that(
+    hospitals: Hospitals, whole: dict[str, Any], host: str, kind: str
+) -> None:
+    assert whole["status"] == "completed"
+    unit = f"flower-{kind}-warm"
+    machine = hospitals.standing.host(host)
+    pid = machine.check_output(f"systemctl show --property=MainPID --value {unit}")
+    assert "libtorch_cpu" in machine.check_output(f"cat /proc/{pid}/maps")
+    assert "not imported beforehand" not in machine.check_output(f"journalctl --unit={unit}")
+    if kind == "clientapp":  # of six messages the first ones came while it imported
+        forks = machine.check_output(
+            f"journalctl --unit={unit} --output=json --output-fields=_PID | grep -o '_PID[^,}}]*'"
+        )
+        assert len(set(forks.splitlines()) - {f'_PID":"{pid}"'}) >= 3
+
+
 def test_the_simulation_has_the_metrics_of_the_hosts_at_every_round(
     whole: dict[str, Any], simulated: dict[str, Any]
 ) -> None:

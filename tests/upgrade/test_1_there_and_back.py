@@ -46,6 +46,22 @@ def followed(standing: Standing, run_id: str) -> dict[str, Any]:
     return standing.succeed("wait", run_id, "--federation", standing.path)
 
 
+def change(standing: Standing, command: str) -> tuple[dict[str, Any], str, str]:
+    """Go to another release when the run under way has ended; what was said, and a run that was submitted meanwhile.
+
+    With its status then.
+    """
+    words = [standing.program, command, standing.path, "--wait", str(PATIENCE), "--json"]
+    with subprocess.Popen(words, cwd=standing.work, stdout=subprocess.PIPE, text=True) as changing:
+        coordinator = standing.host("coordinator")
+        wait_until(lambda: coordinator.run(f"systemctl is-active {STARTER}").stdout.strip() != "active", PATIENCE)
+        meanwhile = submit(standing, 1)
+        status = status_of(standing, meanwhile)
+        said, _ = changing.communicate()
+    assert changing.returncode == 0, said
+    return json.loads(said), meanwhile, status
+
+
 @pytest.fixture(scope="module")
 def there(standing: Standing) -> There:
     """The upgrade, with one run under way and one that is submitted while that is waited for."""
@@ -58,14 +74,7 @@ def there(standing: Standing) -> There:
     up = standing.flowerbed("up", standing.path)
     refused = standing.flowerbed("upgrade", standing.path)
     unchanged = active(standing)
-    command = [standing.program, "upgrade", standing.path, "--wait", str(PATIENCE), "--json"]
-    with subprocess.Popen(command, cwd=standing.work, stdout=subprocess.PIPE, text=True) as upgrading:
-        coordinator = standing.host("coordinator")
-        wait_until(lambda: coordinator.run(f"systemctl is-active {STARTER}").stdout.strip() != "active", PATIENCE)
-        meanwhile = submit(standing, 1)
-        status = status_of(standing, meanwhile)
-        said, _ = upgrading.communicate()
-    assert upgrading.returncode == 0, said
+    answer, meanwhile, status = change(standing, "upgrade")
     return There(
         old,
         new,
@@ -74,7 +83,7 @@ def there(standing: Standing) -> There:
         (up.returncode, " ".join(up.stderr.split())),
         (refused.returncode, " ".join(refused.stderr.split())),
         unchanged,
-        json.loads(said),
+        answer,
         followed(standing, under_way),
         followed(standing, meanwhile),
         status,
@@ -158,3 +167,17 @@ def test_the_copy_of_the_database_is_for_root_alone(standing: Standing, there: T
     copies = standing.host("coordinator").file("/var/lib/flower/copies")
     assert (copies.user, copies.mode) == ("root", 0o700)
     assert sorted(copies.listdir()) == sorted(f"{one}.db" for one in (there.old, there.new))
+
+
+def test_a_rollback_waits_for_the_run_under_way_and_the_one_submitted_meanwhile_is_done_by_the_old_one(
+    standing: Standing, there: There
+) -> None:
+    assert standing.succeed("upgrade", standing.path)["release"] == there.new
+    under_way = submit(standing, ROUNDS)
+    wait_until(lambda: status_of(standing, under_way) == "running", PATIENCE)
+    answer, meanwhile, status = change(standing, "rollback")
+    assert (answer["release"], status) == (there.old, "pending")
+    ended = followed(standing, under_way)
+    assert (ended["status"], ended["versions"]["flower"], len(ended["rounds"])) == ("completed", VERSIONS[1], ROUNDS)
+    waited = followed(standing, meanwhile)
+    assert (waited["status"], waited["versions"]["flower"]) == ("completed", VERSIONS[0])
