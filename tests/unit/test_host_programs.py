@@ -356,7 +356,7 @@ class Fleet:
 def fleet(tmp_path: Path) -> Iterator[tuple[Fleet, tuple[Any, ...]]]:
     """A fleet with the watch in it, which looks all the time, and the functions that Flower calls."""
     made = Fleet()
-    supernode.stand_in(made, Over, tmp_path, supernode.polls.Pace(), seconds=0.01)
+    supernode.stand_in(made, Over, tmp_path, supernode.polls.Pace(supernode.polls.SUPERNODE), seconds=0.01)
     with made.http_request_response() as functions:
         yield made, functions
 

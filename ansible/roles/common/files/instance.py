@@ -201,7 +201,7 @@ def ask_sooner(module: Any) -> None:
         polls = beside("polls")
         if polls.wanted():
             grid = getattr(module, _GRID)
-            pace = polls.Pace()
+            pace = polls.Pace(polls.SERVERAPP)
             polls.follow(grid, (_SEND, _FETCH), pace)
             polls.stand_in(importlib.import_module(grid.__module__), pace)
     except Exception as error:  # as above

@@ -143,7 +143,7 @@ def main() -> None:
     folder = os.environ.get("RUNTIME_DIRECTORY")
     try:
         over = getattr(importlib.import_module(place), name)
-        pace = polls.Pace()
+        pace = polls.Pace(polls.SUPERNODE)
         if folder:
             stand_in(importlib.import_module(PLACE), over, Path(folder) / "over", pace)
             if polls.wanted():
