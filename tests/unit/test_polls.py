@@ -13,7 +13,6 @@ from flowerbed.paths import ANSIBLE
 from tests.host_programs import host_program
 
 FILES = ANSIBLE / "roles" / "common" / "files"
-VERSIONS = ("1.40.0", "1.41.0", "1.42.0")
 # Flower's own loops, which call what stands in for the network here; the clock and the waits are those of a simulation,
 # in which each answer comes after so many seconds.
 _SCRIPT = """
@@ -87,15 +86,6 @@ except Enough:
 print(json.dumps([waits, now[0]]))
 """
 )
-
-
-@pytest.fixture(scope="module", params=VERSIONS)
-def flower(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with this version of Flower; what it needs is that of the tests' environment."""
-    folder = tmp_path_factory.mktemp("flower")
-    command = [Path(sys.prefix) / "bin" / "uv", "pip", "install", "--quiet", "--no-deps", "--target", folder]
-    subprocess.run([*command, f"flwr=={request.param}"], check=True)
-    return folder
 
 
 def done_by(flower: Path, script: str) -> tuple[list[float], float]:

@@ -7,6 +7,9 @@ nothing else would be done at the site until it ends by itself. So the SuperLink
 being worked on, and a run that is over is noted as an empty file that bears its id. relay.py looks for it, and ends
 the ClientApp; the SuperNode then has a reply, which nobody wants any more, and takes new work.
 
+A ClientApp that ends without a reply, as when it is told to end before it has fetched its message, would be waited for
+as well, for ever. Flower makes a reply in the name of one that was killed; here it does in the name of every one.
+
 It also asks for its next message sooner while messages come and go, where the unit says so (see polls.py).
 
 Where this version of Flower has another shape, nothing is noted and the SuperNode runs as it would without this.
@@ -36,6 +39,10 @@ _RECEIVE, _SEND, _GET_RUN = 1, 2, 3
 _FUNCTIONS = 8
 # What Flower raises for a run that is not running.
 OVER = ("flwr.supercore.run", "RunNotRunningException")
+# Flower's own state of a SuperNode, what it replies in the name of an app, and what it has for that.
+STATE = ("flwr.supernode.nodestate.in_memory_nodestate", "InMemoryNodeState", "CLIENT_APP_CRASHED_ERROR")
+STATE_NEEDS = ("finish_task", "get_tasks", "_store_error_replies", "record_message_processing_start")
+CLIENT_APP, UNFINISHED = "flwr-clientapp", ("pending", "starting", "running")
 _SECONDS = 10.0
 # A SuperLink that is just starting, or a gateway, may refuse once what it would not refuse again.
 _TIMES = 2
@@ -136,8 +143,41 @@ def watched(
     return tuple(changed)
 
 
+def answer_for_all(state: Any, error: Any) -> None:
+    """Let the SuperNode's `state` reply with `error` in the name of each ClientApp that has finished without a reply.
+
+    Each message has a task of its own. So where a run has no task left that is not finished, nobody will reply to what
+    is there of it still.
+    """
+    missing = [name for name in STATE_NEEDS if not callable(getattr(state, name, None))]
+    if missing:
+        print(f"this version of Flower has no {state.__name__}.{missing[0]}: an app may be waited for in vain")
+        return
+    finish = state.finish_task
+
+    def finished(self: Any, task_id: int, *words: Any, **options: Any) -> Any:
+        done = finish(self, task_id, *words, **options)
+        for task in self.get_tasks(task_ids=[task_id]) if done else []:
+            if task.type == CLIENT_APP and not self.get_tasks(run_ids=[task.run_id], statuses=UNFINISHED):
+                take_for_fetched(self, task.run_id)
+                self._store_error_replies({task.run_id}, error)
+        return done
+
+    state.finish_task = finished
+
+
+def take_for_fetched(state: Any, run: int) -> None:
+    """Mark the run's messages as fetched: an app may have ended before it fetched its own."""
+    with state.lock_msg_store:
+        for entry in state.msg_store.values():
+            metadata = entry.message.metadata
+            if metadata.run_id == run and not metadata.reply_to_message_id and not entry.is_retrieved:
+                entry.is_retrieved = True
+                state.record_message_processing_start(metadata.message_id)
+
+
 def main() -> None:
-    """Put the watch in and run Flower's program, which reads its arguments itself."""
+    """Put all of it in and run Flower's program, which reads its arguments itself."""
     sys.argv[0] = "flower-supernode"
     place, name = OVER
     folder = os.environ.get("RUNTIME_DIRECTORY")
@@ -150,6 +190,11 @@ def main() -> None:
                 polls.stand_in(importlib.import_module(PLACE), pace)
     except (ImportError, AttributeError) as error:
         print(f"runs that are stopped are not noticed here: {error}", flush=True)
+    try:
+        module = importlib.import_module(STATE[0])
+        answer_for_all(*(getattr(module, name) for name in STATE[1:]))
+    except (ImportError, AttributeError) as error:
+        print(f"an app that ends without a reply may be waited for in vain here: {error}", flush=True)
     commands, command = PROGRAM
     getattr(importlib.import_module(commands), command)()
 

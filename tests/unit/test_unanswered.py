@@ -1,0 +1,106 @@
+"""A ClientApp that ends without a reply: the SuperNode answers for it, and takes new work."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flowerbed.paths import ANSIBLE
+
+FILES = ANSIBLE / "roles" / "common" / "files"
+# The SuperNode's own state, of the version of Flower that is first among the folders.
+_SCRIPT = """
+import importlib, json, sys
+sys.path.insert(0, {files!r})
+import supernode
+from flwr.supercore.object_store.in_memory_object_store import InMemoryObjectStore
+from flwr.app import ConfigRecord, Message, RecordDict
+module = importlib.import_module(supernode.STATE[0])
+State, error = (getattr(module, name) for name in supernode.STATE[1:])
+supernode.answer_for_all(State, error)
+from flwr.supercore.task_identity import TaskIdentity
+TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 4711, 1
+state = State(InMemoryObjectStore())
+state.set_node_id(7)
+get_messages = getattr(state, "get_messages_legacy", None) or state.get_messages
+def message(number):
+    made = Message(RecordDict({{"config": ConfigRecord({{"number": number}})}}), 7, "train")
+    made.metadata.__dict__["_run_id"] = 4711
+    made.metadata.__dict__["_message_id"] = f"message {{number}}"
+    return made
+def begin(number):
+    task = state.create_task("flwr-clientapp", 4711, "hash")
+    state.store_message(message(number))
+    assert state.claim_task(task)
+    assert state.activate_task(task)
+    return task
+def fetch():
+    for one in get_messages(run_ids=[4711], is_reply=False, limit=1):
+        state.record_message_processing_start(one.metadata.message_id)
+def replies():
+    found = get_messages(is_reply=True)
+    for one in found:
+        if one.has_error():
+            assert state.get_message_processing_duration(one.metadata.reply_to_message_id) >= 0
+    return [[one.metadata.reply_to_message_id, one.has_error()] for one in found]
+{what}
+"""
+ENDED_UNFETCHED = """
+task = begin(1)
+state.finish_task(task, "failed", "it was told to end")
+print(json.dumps(replies()))
+"""
+ENDED_FETCHED = """
+task = begin(1)
+fetch()
+state.finish_task(task, "failed", "it was told to end")
+print(json.dumps(replies()))
+"""
+REPLIED = """
+task = begin(1)
+fetch()
+reply = Message(RecordDict(), reply_to=message(1))
+reply.metadata.__dict__["_message_id"] = "reply 1"
+state.store_message(reply)
+state.finish_task(task, "completed", "")
+print(json.dumps(replies()))
+"""
+LATE = """
+first = begin(1)
+fetch()
+reply = Message(RecordDict(), reply_to=message(1))
+reply.metadata.__dict__["_message_id"] = "reply 1"
+state.store_message(reply)
+got = replies()
+state.delete_messages(message_ids=["message 1", "reply 1"])
+begin(2)
+fetch()
+state.finish_task(first, "failed", "its app raised")
+print(json.dumps(got + replies()))
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "expected"),
+    [
+        (ENDED_UNFETCHED, [["message 1", True]]),
+        (ENDED_FETCHED, [["message 1", True]]),
+        (REPLIED, [["message 1", False]]),
+        (LATE, [["message 1", False]]),
+    ],
+    ids=["ended before it had its message", "ended with it", "replied", "ended late, with the next under way"],
+)
+def test_each_message_has_one_reply_and_none_is_answered_for_that_is_worked_on(
+    flower: Path, what: str, expected: list[list[object]]
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _SCRIPT.format(files=str(FILES), what=what)],
+        env={"PYTHONPATH": str(flower), "FLWR_TELEMETRY_ENABLED": "0", "HOME": str(flower)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == expected
