@@ -104,3 +104,51 @@ def test_each_message_has_one_reply_and_none_is_answered_for_that_is_worked_on(
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == expected
+
+
+# A SuperNode that sends a reply of which its app has brought the beginning alone.
+CUT_OFF = """
+import polls
+place = importlib.import_module(supernode.PLACE)
+from flwr.supercore.inflatable.inflatable_object import get_object_tree
+now, waits = [0.0], []
+def wait(seconds):
+    waits.append(seconds)
+    now[0] += seconds
+    if len(waits) == 4:
+        state.finish_task(task, "failed", "it was killed")
+    assert len(waits) < 1000
+polls.stand_in(place, polls.Pace({{}}, wait=wait))
+workers = supernode.Workers(clock=lambda: now[0])
+workers.follow(State)
+place.time.sleep = workers.guard(place.time.sleep)
+task = begin(1)
+fetch()
+reply = Message(RecordDict({{"config": ConfigRecord({{"number": 1}})}}), reply_to=message(1))
+reply.metadata.__dict__["_message_id"] = reply.object_id
+store = InMemoryObjectStore()
+tree = get_object_tree(reply)
+store.preregister(4711, tree)
+state.record_message_processing_end("message 1")
+state.store_message(reply)
+names = [tree.object_id]
+send = lambda message, tree, seconds: (set(names), "session")
+place._push_messages(state=state, object_store=store, send=send, push_object=lambda *words: None)
+print(json.dumps([now[0], len(waits), len(state.msg_store)]))
+"""
+
+
+def test_a_reply_whose_rest_nobody_brings_is_given_up(flower: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _SCRIPT.format(files=str(FILES), what=CUT_OFF.replace("{{", "{").replace("}}", "}"))],
+        env={"PYTHONPATH": str(flower), "FLWR_TELEMETRY_ENABLED": "0", "HOME": str(flower)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    seconds, waits, left = json.loads(done.stdout.splitlines()[-1])
+    assert 30 < seconds < 40
+    assert waits == seconds / 0.5
+    assert left == 0
+    assert "Failed to send message" in done.stdout + done.stderr

@@ -66,12 +66,13 @@ def wanted() -> bool:
     return os.environ.get(SWITCH) == "1"
 
 
-def stand_in(module: Any, pace: Pace) -> None:
-    """Let `module` wait at this pace."""
+def stand_in(module: Any, pace: Pace) -> bool:
+    """Let `module` wait at this pace; returns whether it does."""
     if getattr(module, _NAME, None) is not time:
         print(f"this version of Flower has no {module.__name__}.{_NAME}: it asks at its own pace", flush=True)
-        return
+        return False
     setattr(module, _NAME, _Clock(pace))
+    return True
 
 
 def follow(owner: Any, names: tuple[str, ...], pace: Pace) -> None:

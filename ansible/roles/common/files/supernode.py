@@ -8,7 +8,8 @@ being worked on, and a run that is over is noted as an empty file that bears its
 the ClientApp; the SuperNode then has a reply, which nobody wants any more, and takes new work.
 
 A ClientApp that ends without a reply, as when it is told to end before it has fetched its message, would be waited for
-as well, for ever. Flower makes a reply in the name of one that was killed; here it does in the name of every one.
+as well, for ever. Flower makes a reply in the name of one that was killed; here it does in the name of every one. And a
+reply whose rest nobody brings any more, since its app was killed meanwhile, is given up.
 
 It also asks for its next message sooner while messages come and go, where the unit says so (see polls.py).
 
@@ -43,6 +44,9 @@ OVER = ("flwr.supercore.run", "RunNotRunningException")
 STATE = ("flwr.supernode.nodestate.in_memory_nodestate", "InMemoryNodeState", "CLIENT_APP_CRASHED_ERROR")
 STATE_NEEDS = ("finish_task", "get_tasks", "_store_error_replies", "record_message_processing_start")
 CLIENT_APP, UNFINISHED = "flwr-clientapp", ("pending", "starting", "running")
+# How Flower waits for its app's reply, and for the rest of it.
+REPLY_SECONDS = 0.5
+_ABANDONED_SECONDS, _IN_A_ROW_SECONDS = 30.0, 5.0
 _SECONDS = 10.0
 # A SuperLink that is just starting, or a gateway, may refuse once what it would not refuse again.
 _TIMES = 2
@@ -166,6 +170,49 @@ def answer_for_all(state: Any, error: Any) -> None:
     state.finish_task = finished
 
 
+class Abandoned(Exception):
+    """Nobody brings what is waited for; Flower drops the reply for it, and goes on."""
+
+
+class Workers:
+    """Knows whether somebody still works on a message."""
+
+    def __init__(self, seconds: float = _ABANDONED_SECONDS, clock: Callable[[], float] = time.monotonic) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._state: Any = None
+        self._looked = self._since = float("-inf")
+
+    def follow(self, state: Any) -> None:
+        """Hear of the SuperNode's `state` when it makes a task."""
+        create = state.create_task
+
+        def created(itself: Any, *words: Any, **options: Any) -> Any:
+            self._state = itself
+            return create(itself, *words, **options)
+
+        state.create_task = created
+
+    def guard(self, sleep: Callable[[float], None]) -> Callable[[float], None]:
+        """The same wait; Abandoned where nobody has worked for long while a reply was waited for."""
+
+        def slept(seconds: float) -> None:
+            if seconds == REPLY_SECONDS:
+                self._look()
+            sleep(seconds)
+
+        return slept
+
+    def _look(self) -> None:
+        now = self._clock()
+        at_work = self._state is None or self._state.get_tasks(statuses=UNFINISHED)
+        if at_work or now - self._looked > _IN_A_ROW_SECONDS:
+            self._since = now
+        self._looked = now
+        if now - self._since > self._seconds:
+            raise Abandoned(f"its ClientApp ended {self._seconds:.0f} s ago without the rest of it")
+
+
 def take_for_fetched(state: Any, run: int) -> None:
     """Mark the run's messages as fetched: an app may have ended before it fetched its own."""
     with state.lock_msg_store:
@@ -176,25 +223,39 @@ def take_for_fetched(state: Any, run: int) -> None:
                 state.record_message_processing_start(metadata.message_id)
 
 
+def notice_stopped_runs(pace: polls.Pace) -> None:
+    """Put the watch in, where the unit has a folder for what it finds."""
+    folder = os.environ.get("RUNTIME_DIRECTORY")
+    place, name = OVER
+    if folder:
+        over = getattr(importlib.import_module(place), name)
+        stand_in(importlib.import_module(PLACE), over, Path(folder) / "over", pace)
+
+
+def wait_for_nobody_who_ended(pace: polls.Pace) -> None:
+    """Put in what stands for time where Flower waits, and what knows for whom it waits."""
+    internals, module = importlib.import_module(PLACE), importlib.import_module(STATE[0])
+    if not polls.stand_in(internals, pace):
+        return
+    state, error = (getattr(module, name) for name in STATE[1:])
+    answer_for_all(state, error)
+    workers = Workers()
+    workers.follow(state)
+    internals.time.sleep = workers.guard(internals.time.sleep)
+
+
 def main() -> None:
     """Put all of it in and run Flower's program, which reads its arguments itself."""
     sys.argv[0] = "flower-supernode"
-    place, name = OVER
-    folder = os.environ.get("RUNTIME_DIRECTORY")
-    try:
-        over = getattr(importlib.import_module(place), name)
-        pace = polls.Pace(polls.SUPERNODE)
-        if folder:
-            stand_in(importlib.import_module(PLACE), over, Path(folder) / "over", pace)
-            if polls.wanted():
-                polls.stand_in(importlib.import_module(PLACE), pace)
-    except (ImportError, AttributeError) as error:
-        print(f"runs that are stopped are not noticed here: {error}", flush=True)
-    try:
-        module = importlib.import_module(STATE[0])
-        answer_for_all(*(getattr(module, name) for name in STATE[1:]))
-    except (ImportError, AttributeError) as error:
-        print(f"an app that ends without a reply may be waited for in vain here: {error}", flush=True)
+    pace = polls.Pace(polls.SUPERNODE if polls.wanted() else {})
+    for put_in, without in (
+        (notice_stopped_runs, "runs that are stopped are not noticed here"),
+        (wait_for_nobody_who_ended, "an app that ends without a reply may be waited for in vain here"),
+    ):
+        try:
+            put_in(pace)
+        except (ImportError, AttributeError) as error:
+            print(f"{without}: {error}", flush=True)
     commands, command = PROGRAM
     getattr(importlib.import_module(commands), command)()
 
