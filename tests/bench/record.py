@@ -6,7 +6,6 @@
 import json
 import os
 import platform
-import re
 import statistics
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from flowerbed.paths import REPOSITORY
+from tests import readme
 
 FOLDER = Path(__file__).parent / "results"
 PAGE = Path(__file__).parent / "results.md"
-README = REPOSITORY / "README.md"
-BEGIN, END = "<!-- what was measured: made by tests/bench/record.py -->", "<!-- end of what was measured -->"
+NAME = "how long things take"
+"""Of the README's table."""
 _HEAD = """# What was measured
 
 Made by `python -m tests.bench.record` from the JSON files in [results](results), each of which one command writes. Both
@@ -158,17 +158,11 @@ def table(documents: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def with_table(text: str, documents: Sequence[Mapping[str, Any]]) -> str:
-    """The README's text with this table between its marks."""
-    between = re.compile(f"{re.escape(BEGIN)}.*{re.escape(END)}", re.DOTALL)
-    return between.sub(lambda _: f"{BEGIN}\n{table(documents)}\n{END}", text)
-
-
 def render() -> None:
     """Write both tables anew."""
     documents = read()
     PAGE.write_text(page(documents))
-    README.write_text(with_table(README.read_text(), documents))
+    readme.put(NAME, table(documents))
 
 
 if __name__ == "__main__":

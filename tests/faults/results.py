@@ -4,10 +4,14 @@ import re
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
+from tests import readme
 from tests.faults.bed import Bed, Ended
 from tests.faults.faults import DAMAGED, FAULTS, HALF_DONE, RESTORES
 
 FILE = Path(__file__).with_suffix(".md")
+NAME = "what faults cost"
+"""Of the README's table."""
+_SHORT = ["fault in the middle of a run", "the run", "recovery"]
 _HEAD = """# What faults cost
 
 Made by `./scripts/test faults`, on lab hosts: five hospitals and the coordinator on one machine. Each row is a test:
@@ -46,6 +50,13 @@ def write(fault: str, run: str, recovery: float, told: str) -> None:
     lines = {name: line for line in _lines() if (name := line.split(" | ")[0].removeprefix("| ")) in order}
     lines[fault] = Row(fault, run, f"{recovery:.0f} s", told).line()
     FILE.write_text(_HEAD + "".join(f"{lines[name]}\n" for name in order if name in lines))
+    readme.put(NAME, short())
+
+
+def short() -> str:
+    """The table without what the operator is told, as the README has it."""
+    rows = [re.split(r"(?<!\\) \| ", line.removeprefix("| ").removesuffix(" |"))[:3] for line in _lines()]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (_SHORT, ["---"] * len(_SHORT), *rows))
 
 
 def _lines() -> list[str]:

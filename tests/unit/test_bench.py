@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import compare, record
+from tests.bench import compare
 from tests.bench.record import Figure
 
 
@@ -50,12 +50,3 @@ def test_what_cannot_be_compared_is_refused_in_one_line(tmp_path: Path, capsys: 
     for words in ([known], [known, str(tmp_path / "missing.json")], [known, str(other)]):
         assert compare.main(words) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1
-
-
-def test_the_tables_are_those_of_the_files() -> None:
-    documents = record.read()
-    assert documents
-    assert record.PAGE.read_text() == record.page(documents)
-    readme = record.README.read_text()
-    assert readme == record.with_table(readme, documents)
-    assert record.table(documents) in readme

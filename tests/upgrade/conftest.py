@@ -12,7 +12,6 @@ HOSTS = ["coordinator", *SITES]
 NETWORK = "10.101.0.0/16"
 VERSIONS = ("1.40.0", "1.41.0", "1.42.0")
 """Every minor version that is supported, with the latest that the index has."""
-MATRIX = Path(__file__).with_name("matrix.md")
 
 
 def wish(standing: Standing, version: str) -> str:

@@ -1,4 +1,4 @@
-"""Every step between the supported versions of Flower, there and back; writes matrix.md beside this file."""
+"""Every step between the supported versions of Flower, there and back; writes matrix.md and the README's table."""
 
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -6,18 +6,11 @@ from importlib.metadata import version
 import pytest
 
 from tests.e2e.conftest import Standing
-from tests.upgrade.conftest import MATRIX, VERSIONS, active, history, nodes, wish
+from tests.upgrade import matrix
+from tests.upgrade.conftest import VERSIONS, active, history, nodes, wish
 
 # The way begins and ends with the same version as few times as it can.
 STEPS = [(VERSIONS[0], VERSIONS[1]), (VERSIONS[0], VERSIONS[2]), (VERSIONS[1], VERSIONS[2])]
-COLUMNS = ("from", "to", "upgrade", "run", "history, registrations", "rollback", "run", "history, registrations")
-HEAD = """\
-# From one Flower to another
-
-Made by `./scripts/test upgrade`: two hospitals on lab hosts, driven by Flowerbed with flwr {driver}. A run is one round
-of examples/breast_cancer with every reply.
-
-"""
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +19,7 @@ def rows() -> Iterator[list[list[str]]]:
     made: list[list[str]] = []
     yield made
     if len(made) == len(STEPS):
-        lines = [f"| {' | '.join(row)} |" for row in ([*COLUMNS], ["---"] * len(COLUMNS), *made)]
-        MATRIX.write_text(HEAD.format(driver=version("flwr")) + "\n".join(lines) + "\n")
+        matrix.write(made, version("flwr"))
 
 
 def completed(standing: Standing) -> str:
