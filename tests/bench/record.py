@@ -17,6 +17,7 @@ from typing import Any
 
 from flowerbed.paths import REPOSITORY
 from tests import readme
+from tests.bench import plot
 
 FOLDER = Path(__file__).parent / "results"
 PAGE = Path(__file__).parent / "results.md"
@@ -63,10 +64,16 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     return {"min": min(values), "median": statistics.median(values), "max": max(values)}
 
 
-def save(name: str, command: str, figures: Sequence[Figure], notes: str = "", shown: str = "") -> None:
+def save(
+    name: str,
+    command: str,
+    figures: Sequence[Figure],
+    notes: str = "",
+    phases: Mapping[str, Mapping[str, float]] | None = None,
+) -> None:
     """Write a benchmark's file, and the tables anew.
 
-    `command` makes it; `notes` says in a sentence what was done; `shown` is Markdown that belongs below the table.
+    `command` makes it; `notes` says in a sentence what was done; `phases` are the seconds of each phase of a call.
     """
     commit = subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], cwd=REPOSITORY, text=True)
     document = {
@@ -82,7 +89,7 @@ def save(name: str, command: str, figures: Sequence[Figure], notes: str = "", sh
             **{package: version(package) for package in ("flwr", "ansible-core")},
         },
         "figures": [one.to_json() for one in figures],
-        "shown": shown,
+        "phases": phases or {},
     }
     FOLDER.mkdir(exist_ok=True)
     (FOLDER / f"{name}.json").write_text(json.dumps(document, indent=2) + "\n")
@@ -100,7 +107,8 @@ def read() -> list[dict[str, Any]]:
 
 def page(documents: Sequence[Mapping[str, Any]]) -> str:
     """The page of all figures."""
-    return _HEAD + "\n".join("\n".join(_section(one)) for one in documents)
+    plotted = f"![{plot.TITLE}]({plot.FILE.name})\n\n" if plot.bars(documents) else ""
+    return _HEAD + plotted + "\n".join("\n".join(_section(one)) for one in documents)
 
 
 def _section(one: Mapping[str, Any]) -> Iterator[str]:
@@ -119,8 +127,8 @@ def _section(one: Mapping[str, Any]) -> Iterator[str]:
         if "ratio" in figure:
             yield _row(figure["what"], " / ".join(figure["ratio"]["of"]), figure["ratio"], "", figure["aim"])
     yield ""
-    if one["shown"]:
-        yield one["shown"]
+    for call, found in one["phases"].items():
+        yield f"Phases of the {call}, in seconds: {', '.join(f'{name} {seconds}' for name, seconds in found.items())}."
         yield ""
     machine, versions = one["machine"], one["versions"]
     yield (
@@ -162,6 +170,7 @@ def render() -> None:
     """Write both tables anew."""
     documents = read()
     PAGE.write_text(page(documents))
+    plot.write(documents)
     readme.put(NAME, table(documents))
 
 

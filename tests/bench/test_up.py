@@ -15,6 +15,7 @@ import pytest
 
 from flowerbed import inventory, lab, machines
 from flowerbed.federation import DEFAULT_PYTHON
+from tests.bench import plot
 from tests.bench.record import Figure, save
 from tests.e2e.conftest import Standing, make
 
@@ -55,7 +56,9 @@ def _timed(standing: Standing, *words: str) -> tuple[float, dict[str, float]]:
     """Seconds of a command in all, and of its phases and of the playbook's plays."""
     begin = time.monotonic()
     answer = standing.succeed(*words)
-    return time.monotonic() - begin, {**answer["seconds"], **plays(standing)}
+    taken = time.monotonic() - begin
+    ours = {name: round(seconds, 1) for name, seconds in answer["seconds"].items() if name != "hosts"}
+    return taken, {**ours, **plays(standing)}
 
 
 def plays(standing: Standing) -> dict[str, float]:
@@ -91,7 +94,8 @@ def test_up_takes_no_more_than_twice_the_floor(standing: Standing) -> None:
     floor = subprocess.run(command, capture_output=True, text=True, check=False)
     floor_seconds = bare + time.monotonic() - begin
     assert floor.returncode == 0, floor.stderr
-    floor_phases = {"machines": f"{bare:.1f}"} | dict(re.findall(r"(\w+) ([0-9.]+)", floor.stdout))
+    floor_phases = {name: float(value) for name, value in re.findall(r"(\w+) ([0-9.]+)", floor.stdout)}
+    floor_phases = {"machines": round(bare, 1), **floor_phases}
 
     aim, aim_more = AIMS[count]
     figure = Figure(f"`up`, {count} hospitals", "s", {OURS: [first], FLOOR: [floor_seconds]}, (OURS, FLOOR), 2)
@@ -101,13 +105,7 @@ def test_up_takes_no_more_than_twice_the_floor(standing: Standing) -> None:
         Figure(f"second `up`, {count} hospitals", "s", {OURS: [second]}, aim=10 + 0.5 * (count + 1)),
         Figure(f"one hospital more than {count}", "s", {OURS: [more]}, aim=aim_more),
     ]
-    rows = [("first `up`", phases), ("second `up`", again), ("floor", floor_phases)]
-    shown = "\n\n".join(
-        f"Phases of the {name}, in seconds: "
-        + ", ".join(f"{phase} {seconds}" for phase, seconds in found.items())
-        + "."
-        for name, found in rows
-    )
+    calls = {plot.CALL: phases, "second `up`": again, "floor": floor_phases}
     name, command_line = f"up-{count:02}", f"./scripts/test bench -k 'test_up and {count}'"
-    save(name, command_line, figures, NOTES.format(count=count), shown)
+    save(name, command_line, figures, NOTES.format(count=count), calls)
     assert figure.ratios()[0] <= 2
