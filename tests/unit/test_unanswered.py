@@ -14,12 +14,12 @@ FILES = ANSIBLE / "roles" / "common" / "files"
 _SCRIPT = """
 import importlib, json, sys
 sys.path.insert(0, {files!r})
-import supernode
+import supernode, unanswered
 from flwr.supercore.object_store.in_memory_object_store import InMemoryObjectStore
 from flwr.app import ConfigRecord, Message, RecordDict
-module = importlib.import_module(supernode.STATE[0])
-State, error = (getattr(module, name) for name in supernode.STATE[1:])
-supernode.answer_for_all(State, error)
+module = importlib.import_module(unanswered.STATE[0])
+State, error = (getattr(module, name) for name in unanswered.STATE[1:])
+unanswered.answer_for_all(State, error)
 from flwr.supercore.task_identity import TaskIdentity
 TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 4711, 1
 state = State(InMemoryObjectStore())
@@ -119,7 +119,7 @@ def wait(seconds):
         state.finish_task(task, "failed", "it was killed")
     assert len(waits) < 1000
 polls.stand_in(place, polls.Pace({{}}, wait=wait))
-workers = supernode.Workers(clock=lambda: now[0])
+workers = unanswered.Workers(clock=lambda: now[0])
 workers.follow(State)
 place.time.sleep = workers.guard(place.time.sleep)
 task = begin(1)
