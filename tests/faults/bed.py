@@ -246,7 +246,7 @@ class Bed:
         aside = f"{folder}.aside"
         self.on(
             host,
-            f"systemctl stop {units} && mv {folder} {aside} && mkdir {folder} && "
+            f"systemctl stop {units} 'flower-*app-warm.service' && mv {folder} {aside} && mkdir {folder} && "
             f"mount -t tmpfs -o size={megabytes}m tmpfs {folder} && cp -a {aside}/. {folder}/ && "
             f"chmod --reference={aside} {folder} && chown --reference={aside} {folder} && systemctl start {units}",
         )
@@ -256,7 +256,7 @@ class Bed:
         finally:
             self.on(
                 host,
-                f"systemctl stop {units} && rm -rf {aside} && cp -a {folder} {aside} && umount {folder} && "
+                f"systemctl stop {units} 'flower-*app-warm.service' && rm -rf {aside} && cp -a {folder} {aside} && umount {folder} && "
                 f"rmdir {folder} && mv {aside} {folder} && systemctl start {units}",
             )
 
