@@ -256,7 +256,8 @@ class Bed:
         finally:
             self.on(
                 host,
-                f"systemctl stop {units} 'flower-*app-warm.service' && rm -rf {aside} && cp -a {folder} {aside} && umount {folder} && "
+                f"systemctl stop {units} 'flower-*app-warm.service' && rm -rf {aside} && "
+                f"cp -a {folder} {aside} && umount {folder} && "
                 f"rmdir {folder} && mv {aside} {folder} && systemctl start {units}",
             )
 
