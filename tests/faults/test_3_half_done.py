@@ -10,12 +10,16 @@ from tests.faults.faults import HALF_DONE, HalfDone
 from tests.faults.promises import assert_next_run_completes, assert_nothing_lost, assert_told
 
 
+ROUNDS = 15
+"""So that the run outlasts what the change does before it is killed."""
+
+
 @pytest.mark.parametrize("change", HALF_DONE, ids=str)
 def test_a_change_that_is_killed_is_ended_by_the_same_call(bed: Bed, change: HalfDone) -> None:
     bed.recovered()
     change.prepare(bed)
     before = bed.kept()
-    run = bed.run("-c", "num-server-rounds=5")
+    run = bed.run("-c", f"num-server-rounds={ROUNDS}")
     run.until(r"round 1/\d+ train")
     bed.kill_at(change.at, *change.command, bed.standing.path)
     began = time.monotonic()
