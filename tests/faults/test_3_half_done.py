@@ -9,7 +9,6 @@ from tests.faults.bed import Bed
 from tests.faults.faults import HALF_DONE, HalfDone
 from tests.faults.promises import assert_next_run_completes, assert_nothing_lost, assert_told
 
-
 ROUNDS = 15
 """So that the run outlasts what the change does before it is killed."""
 
