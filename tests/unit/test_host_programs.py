@@ -404,6 +404,24 @@ def test_the_installed_flower_has_the_places_for_the_watch() -> None:
     assert issubclass(getattr(importlib.import_module(place), name), BaseException)
 
 
+@pytest.mark.parametrize(
+    ("ending", "code", "said"),
+    [
+        ("raise OSError('certificate has expired')", 1, "OSError: certificate has expired"),
+        ("sys.exit(3)", 3, ""),
+        ("None", 0, ""),
+    ],
+)
+def test_a_supernode_that_ends_is_gone_though_a_thread_of_its_own_goes_on(ending: str, code: int, said: str) -> None:
+    script = "import sys, threading, time; sys.path.insert(0, sys.argv[1]); import supernode\n"
+    script += "def program():\n    threading.Thread(target=time.sleep, args=(600,)).start()\n"
+    script += f"    {ending}\nsupernode.end_with(program)"
+    command = [sys.executable, "-c", script, str(FILES)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == code
+    assert said in done.stderr
+
+
 def test_the_relay_says_no_more_once_the_run_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relay, "OVER", str(tmp_path))
     ours, theirs = socket.socketpair()

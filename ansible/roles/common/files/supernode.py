@@ -21,9 +21,10 @@ import os
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 sys.path.insert(0, str(Path(__file__).parent))
 import polls
@@ -167,7 +168,26 @@ def main() -> None:
         except (ImportError, AttributeError) as error:
             print(f"{without}: {error}", flush=True)
     commands, command = PROGRAM
-    getattr(importlib.import_module(commands), command)()
+    end_with(getattr(importlib.import_module(commands), command))
+
+
+def end_with(program: Callable[[], object]) -> NoReturn:
+    """End this process with Flower's program, for systemd to start it anew.
+
+    Flower's server for ClientApps is a thread that Python would wait for: after an error the process would stay, and do
+    nothing any more.
+    """
+    code = 0
+    try:
+        program()
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except BaseException:  # whatever it is, nothing goes on here
+        traceback.print_exc()
+        code = 1
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":
