@@ -339,10 +339,11 @@ class Fleet:
     def __init__(self) -> None:
         self.stopped = False
         self.sent: list[tuple[Any, ...]] = []
+        self.dropped: list[str] = []
 
     @contextlib.contextmanager
     def http_request_response(self) -> Iterator[tuple[Any, ...]]:
-        message = SimpleNamespace(metadata=SimpleNamespace(run_id=4711))
+        message = SimpleNamespace(metadata=SimpleNamespace(run_id=4711, message_id="m"))
         more = [lambda: None] * 4
         yield (7, lambda: (message, "tree"), lambda *words: self.sent.append(words), self.get_run, *more)
 
@@ -356,7 +357,9 @@ class Fleet:
 def fleet(tmp_path: Path) -> Iterator[tuple[Fleet, tuple[Any, ...]]]:
     """A fleet with the watch in it, which looks all the time, and the functions that Flower calls."""
     made = Fleet()
-    supernode.stand_in(made, Over, tmp_path, supernode.polls.Pace(supernode.polls.SUPERNODE), seconds=0.01)
+    supernode.stand_in(
+        made, Over, tmp_path, supernode.polls.Pace(supernode.polls.SUPERNODE), made.dropped.append, seconds=0.01
+    )
     with made.http_request_response() as functions:
         yield made, functions
 
@@ -387,6 +390,19 @@ def test_a_run_whose_reply_was_sent_is_not_asked_for_any_more(
     made.stopped = True
     assert not noted(tmp_path, 0.2)
     assert made.sent == [("message", "tree", 1.0)]
+
+
+def test_a_message_that_the_supernode_has_dropped_is_told_when_it_asks_for_the_next_one(
+    fleet: tuple[Fleet, tuple[Any, ...]],
+) -> None:
+    made, (_, receive, send, *_) = fleet
+    receive()
+    assert made.dropped == []
+    receive()
+    assert made.dropped == ["m"]
+    send("message", "tree", 1.0)
+    receive()
+    assert made.dropped == ["m"]
 
 
 def test_another_error_than_that_of_a_run_that_is_over_ends_nothing(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -95,6 +96,11 @@ print(json.dumps(got + replies()))
 def test_each_message_has_one_reply_and_none_is_answered_for_that_is_worked_on(
     flower: Path, what: str, expected: list[list[object]]
 ) -> None:
+    assert done_by(flower, what) == expected
+
+
+def done_by(flower: Path, what: str) -> Any:
+    """What the script says at last."""
     done = subprocess.run(
         [sys.executable, "-c", _SCRIPT.format(files=str(FILES), what=what)],
         env={"PYTHONPATH": str(flower), "FLWR_TELEMETRY_ENABLED": "0", "HOME": str(flower)},
@@ -103,7 +109,25 @@ def test_each_message_has_one_reply_and_none_is_answered_for_that_is_worked_on(
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == expected
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+DROPPED = """
+workers = unanswered.Workers()
+workers.follow(State)
+task = state.create_task("flwr-clientapp", 4711, "hash")
+state.store_message(message(1))
+token = state.claim_task(task)
+state.activate_task(task)
+assert state.get_task_by_token(token)
+workers.drop("message 1")
+assert state.get_task_by_token(token) is None
+print(json.dumps([replies(), len(state.msg_store)]))
+"""
+
+
+def test_the_app_of_a_message_that_was_dropped_is_refused_and_nothing_is_replied(flower: Path) -> None:
+    assert done_by(flower, DROPPED) == [[], 0]
 
 
 # A SuperNode that sends a reply of which its app has brought the beginning alone.

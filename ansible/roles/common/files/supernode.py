@@ -98,8 +98,18 @@ class Watch:
                 times = 0
 
 
-def stand_in(module: Any, over: type[BaseException], folder: Path, pace: polls.Pace, seconds: float = _SECONDS) -> None:
-    """Put the watch where `module` connects to the SuperLink; the pace hears of what comes and goes."""
+def stand_in(
+    module: Any,
+    over: type[BaseException],
+    folder: Path,
+    pace: polls.Pace,
+    drop: Callable[[str], None],
+    seconds: float = _SECONDS,
+) -> None:
+    """Put the watch where `module` connects to the SuperLink; the pace hears of what comes and goes.
+
+    `drop` hears the id of a message that Flower has dropped: it asks for the next one, and has sent no reply.
+    """
     connect = getattr(module, CONNECT, None)
     if not callable(connect):
         print(f"this version of Flower has no {module.__name__}.{CONNECT}: runs that are stopped are not noticed here")
@@ -108,27 +118,38 @@ def stand_in(module: Any, over: type[BaseException], folder: Path, pace: polls.P
     @contextlib.contextmanager
     def connected(*words: Any, **options: Any) -> Iterator[Any]:
         with connect(*words, **options) as functions:
-            yield functions if len(functions) != _FUNCTIONS else watched(functions, over, folder, pace, seconds)
+            yield functions if len(functions) != _FUNCTIONS else watched(functions, over, folder, pace, drop, seconds)
 
     setattr(module, CONNECT, connected)
 
 
 def watched(
-    functions: tuple[Any, ...], over: type[BaseException], folder: Path, pace: polls.Pace, seconds: float
+    functions: tuple[Any, ...],
+    over: type[BaseException],
+    folder: Path,
+    pace: polls.Pace,
+    drop: Callable[[str], None],
+    seconds: float,
 ) -> tuple[Any, ...]:
     """The same functions; what comes and goes through them is watched."""
     receive, send = functions[_RECEIVE], functions[_SEND]
     watch = Watch(functions[_GET_RUN], over, folder)
 
+    unanswered_yet: list[str] = []
+
     def received() -> Any:
+        while unanswered_yet:
+            drop(unanswered_yet.pop())
         found = receive()
         if found is not None:
             pace.happened()
             watch.begin(found[0].metadata.run_id)
+            unanswered_yet.append(found[0].metadata.message_id)
         return found
 
     def sent(*words: Any) -> Any:
         watch.end()
+        unanswered_yet.clear()
         done = send(*words)
         pace.happened()
         return done
@@ -139,32 +160,32 @@ def watched(
     return tuple(changed)
 
 
-def notice_stopped_runs(pace: polls.Pace) -> None:
+def notice_stopped_runs(pace: polls.Pace, workers: unanswered.Workers) -> None:
     """Put the watch in, where the unit has a folder for what it finds."""
     folder = os.environ.get("RUNTIME_DIRECTORY")
     place, name = OVER
     if folder:
         over = getattr(importlib.import_module(place), name)
-        stand_in(importlib.import_module(PLACE), over, Path(folder) / "over", pace)
+        stand_in(importlib.import_module(PLACE), over, Path(folder) / "over", pace, workers.drop)
 
 
-def wait_for_nobody_who_ended(pace: polls.Pace) -> None:
+def wait_for_nobody_who_ended(pace: polls.Pace, workers: unanswered.Workers) -> None:
     """Put in what stands for time where Flower waits, and what knows for whom it waits."""
     internals = importlib.import_module(PLACE)
     if polls.stand_in(internals, pace):
-        unanswered.stand_in(internals)
+        unanswered.stand_in(internals, workers)
 
 
 def main() -> None:
     """Put all of it in and run Flower's program, which reads its arguments itself."""
     sys.argv[0] = "flower-supernode"
-    pace = polls.Pace(polls.SUPERNODE if polls.wanted() else {})
+    pace, workers = polls.Pace(polls.SUPERNODE if polls.wanted() else {}), unanswered.Workers()
     for put_in, without in (
         (notice_stopped_runs, "runs that are stopped are not noticed here"),
         (wait_for_nobody_who_ended, "an app that ends without a reply may be waited for in vain here"),
     ):
         try:
-            put_in(pace)
+            put_in(pace, workers)
         except (ImportError, AttributeError) as error:
             print(f"{without}: {error}", flush=True)
     commands, command = PROGRAM

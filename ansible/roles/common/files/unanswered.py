@@ -4,8 +4,9 @@
 
 A SuperNode does one thing at a time. It waits for ever for the reply of a ClientApp that ended in order but without
 one, as when that was told to end before it had fetched its message. Flower replies in the name of a ClientApp of which
-it heard no more; with this it does in the name of every one. And a reply whose rest nobody brings any more, since its
-app was killed meanwhile, is given up.
+it heard no more; with this it does in the name of every one. A reply whose rest nobody brings any more, since its app
+was killed meanwhile, is given up. And the other way round: where the SuperNode drops a message, since its run is over,
+the ClientApp that was begun for it would ask for it for ever; its task is ended, and it is refused.
 """
 
 from __future__ import annotations
@@ -18,18 +19,17 @@ from typing import Any
 # Flower's own state of a SuperNode, what it replies in the name of an app, and what it has for that.
 STATE = ("flwr.supernode.nodestate.in_memory_nodestate", "InMemoryNodeState", "CLIENT_APP_CRASHED_ERROR")
 _NEEDED = ("finish_task", "get_tasks", "_store_error_replies", "record_message_processing_start")
-_CLIENT_APP, _UNFINISHED = "flwr-clientapp", ("pending", "starting", "running")
+_CLIENT_APP, _UNFINISHED, _FAILED = "flwr-clientapp", ("pending", "starting", "running"), "failed"
 # How Flower waits for its app's reply, and for the rest of it.
 REPLY_SECONDS = 0.5
 _ABANDONED_SECONDS, _IN_A_ROW_SECONDS = 30.0, 5.0
 
 
-def stand_in(internals: Any) -> None:
+def stand_in(internals: Any, workers: Workers) -> None:
     """Put it in where `internals`, Flower's module of a SuperNode, waits by a clock that was put in before."""
     module = importlib.import_module(STATE[0])
     state, error = (getattr(module, name) for name in STATE[1:])
     answer_for_all(state, error)
-    workers = Workers()
     workers.follow(state)
     internals.time.sleep = workers.guard(internals.time.sleep)
 
@@ -68,6 +68,7 @@ class Workers:
         self._seconds = seconds
         self._clock = clock
         self._state: Any = None
+        self._task: Any = None
         self._looked = self._since = float("-inf")
 
     def follow(self, state: Any) -> None:
@@ -76,9 +77,16 @@ class Workers:
 
         def created(itself: Any, *words: Any, **options: Any) -> Any:
             self._state = itself
-            return create(itself, *words, **options)
+            self._task = create(itself, *words, **options)
+            return self._task
 
         state.create_task = created
+
+    def drop(self, message: str) -> None:
+        """End the task that was made last: the SuperNode has dropped its message, of this id."""
+        if self._state is not None and self._task is not None:
+            self._state.delete_messages(message_ids=[message])
+            self._state.finish_task(self._task, _FAILED, "its run was over before its message was here")
 
     def guard(self, sleep: Callable[[float], None]) -> Callable[[float], None]:
         """The same wait; Abandoned where nobody has worked for long while a reply was waited for."""
