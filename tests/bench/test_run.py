@@ -30,8 +30,8 @@ NOTES = (
 OURS, BARE = "Flowerbed", "bare Flower"
 FIGURES = 6
 ROUNDS = 3
-TURNS = 3
-SETTLES = 45.0
+TURNS = 2
+SETTLES = 35.0
 """Seconds after which nothing of a start or of a run goes on."""
 _PORT = 443  # the one port that the coordinator's firewall lets in
 _COORDINATORS = ["flower-superexec-serverapp", "flower-superlink", "flower-gateway"]
