@@ -153,7 +153,7 @@ def said(value: float, unit: str) -> str:
 
 def table(documents: Sequence[Mapping[str, Any]]) -> str:
     """The figures that have an aim, as the README has them."""
-    lines = ["| | measured | aim | command |", "|---|---|---|---|"]
+    lines = ["| | measured | aim | command | load of the machine |", "|---|---|---|---|---|"]
     for one in documents:
         for figure in one["figures"]:
             if figure["aim"] is None:
@@ -162,7 +162,7 @@ def table(documents: Sequence[Mapping[str, Any]]) -> str:
             unit = "" if "ratio" in figure else figure["unit"]
             what = figure["what"] + (f": {' / '.join(figure['ratio']['of'])}" if "ratio" in figure else "")
             aim = f"≤ {said(figure['aim'], unit)}"
-            lines.append(f"| {what} | {said(known['median'], unit)} | {aim} | `{one['command']}` |")
+            lines.append(f"| {what} | {said(known['median'], unit)} | {aim} | `{one['command']}` | {one['load'][0]} |")
     return "\n".join(lines)
 
 

@@ -125,7 +125,7 @@ def test_a_supernode_asks_sooner_after_a_message_and_as_flower_does_where_there_
 def test_all_else_that_flower_asks_of_the_clock_is_answered_by_pythons_own() -> None:
     polls = host_program("common", "polls")
     module = ModuleType("somewhere")
-    module.time = time  # type: ignore[attr-defined]
+    vars(module)["time"] = time
     waited: list[float] = []
     polls.stand_in(module, polls.Pace({}, wait=waited.append))
     assert module.time.monotonic is time.monotonic

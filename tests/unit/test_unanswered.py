@@ -40,6 +40,10 @@ def begin(number):
 def fetch():
     for one in get_messages(run_ids=[4711], is_reply=False, limit=1):
         state.record_message_processing_start(one.metadata.message_id)
+def reply_to_first():
+    reply = Message(RecordDict(), reply_to=message(1))
+    reply.metadata.__dict__["_message_id"] = "reply 1"
+    state.store_message(reply)
 def replies():
     found = get_messages(is_reply=True)
     for one in found:
@@ -62,18 +66,14 @@ print(json.dumps(replies()))
 REPLIED = """
 task = begin(1)
 fetch()
-reply = Message(RecordDict(), reply_to=message(1))
-reply.metadata.__dict__["_message_id"] = "reply 1"
-state.store_message(reply)
+reply_to_first()
 state.finish_task(task, "completed", "")
 print(json.dumps(replies()))
 """
 LATE = """
 first = begin(1)
 fetch()
-reply = Message(RecordDict(), reply_to=message(1))
-reply.metadata.__dict__["_message_id"] = "reply 1"
-state.store_message(reply)
+reply_to_first()
 got = replies()
 state.delete_messages(message_ids=["message 1", "reply 1"])
 begin(2)
@@ -100,7 +100,12 @@ def test_each_message_has_one_reply_and_none_is_answered_for_that_is_worked_on(
 
 
 def done_by(flower: Path, what: str) -> Any:
-    """What the script says at last."""
+    """What the script gives at last."""
+    return json.loads(said_by(flower, what).splitlines()[-1])
+
+
+def said_by(flower: Path, what: str) -> str:
+    """All that the script says."""
     done = subprocess.run(
         [sys.executable, "-c", _SCRIPT.format(files=str(FILES), what=what)],
         env={"PYTHONPATH": str(flower), "FLWR_TELEMETRY_ENABLED": "0", "HOME": str(flower)},
@@ -109,7 +114,7 @@ def done_by(flower: Path, what: str) -> Any:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    return done.stderr + done.stdout
 
 
 DROPPED = """
@@ -142,13 +147,13 @@ def wait(seconds):
     if len(waits) == 4:
         state.finish_task(task, "failed", "it was killed")
     assert len(waits) < 1000
-polls.stand_in(place, polls.Pace({{}}, wait=wait))
+polls.stand_in(place, polls.Pace({}, wait=wait))
 workers = unanswered.Workers(clock=lambda: now[0])
 workers.follow(State)
 place.time.sleep = workers.guard(place.time.sleep)
 task = begin(1)
 fetch()
-reply = Message(RecordDict({{"config": ConfigRecord({{"number": 1}})}}), reply_to=message(1))
+reply = Message(RecordDict({"config": ConfigRecord({"number": 1})}), reply_to=message(1))
 reply.metadata.__dict__["_message_id"] = reply.object_id
 store = InMemoryObjectStore()
 tree = get_object_tree(reply)
@@ -163,16 +168,9 @@ print(json.dumps([now[0], len(waits), len(state.msg_store)]))
 
 
 def test_a_reply_whose_rest_nobody_brings_is_given_up(flower: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", _SCRIPT.format(files=str(FILES), what=CUT_OFF.replace("{{", "{").replace("}}", "}"))],
-        env={"PYTHONPATH": str(flower), "FLWR_TELEMETRY_ENABLED": "0", "HOME": str(flower)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    seconds, waits, left = json.loads(done.stdout.splitlines()[-1])
+    said = said_by(flower, CUT_OFF)
+    seconds, waits, left = json.loads(said.splitlines()[-1])
     assert 30 < seconds < 40
     assert waits == seconds / 0.5
     assert left == 0
-    assert "Failed to send message" in done.stdout + done.stderr
+    assert "Failed to send message" in said
