@@ -1,5 +1,6 @@
 """A change that is killed in its middle costs a run at most, and the same call, given again, ends it."""
 
+import re
 import time
 
 import pytest
@@ -32,3 +33,17 @@ def test_a_change_that_is_killed_is_ended_by_the_same_call(bed: Bed, change: Hal
     assert set(bed.standing.succeed("up", bed.standing.path)["hosts_changed"].values()) == {0}
     assert_next_run_completes(bed, ended)
     results.note(change.name, bed, ended, recovery)
+
+
+def test_a_change_waits_for_no_reply_that_the_app_gave_up(bed: Bed) -> None:
+    bed.recovered()
+    # The site works on its first message until long after the change.
+    slow = ("slow-partition=2", "slow-seconds=3600.0", "reply-timeout=10.0", "num-server-rounds=30")
+    run = bed.run(*(word for setting in slow for word in ("-c", setting)))
+    run.until("round 2/30 train")
+    bed.standing.succeed("rotate", bed.standing.path, "--keys", "--wait", "120")
+    assert run.process.poll() is None, run.text
+    (run_id,) = re.findall(r"^run (\d+): ", run.text, re.MULTILINE)
+    bed.standing.succeed("stop", run_id, "--federation", bed.standing.path)
+    assert bed.end(run).status == "stopped"
+    bed.recovered()

@@ -3,6 +3,7 @@
 import importlib
 import json
 import math
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,19 +16,28 @@ from flwr.supercore.task_identity import TaskIdentity
 from test_host_programs import program
 from test_runs_follow import read as read_log
 
+from flowerbed.paths import ANSIBLE
 from flowerbed.runs import replies
 from flowerbed.runs.follow import Phase, ReplyError, Round
+
+sys.path.insert(0, str(ANSIBLE / "collections"))
+
+from ansible_collections.flowerbed.federation.plugins.modules import rounds
 
 recorder = program("replies")
 
 
 class Grid:
-    """As much of Flower's Grid as the recorder stands on; `waiting` are the replies that the next pull brings."""
+    """As much of Flower's Grid as the recorder stands on.
+
+    `waiting` are the replies that the next pull brings, `in_time` the nodes that answer before the time is over.
+    """
 
     def __init__(self) -> None:
         self.run = SimpleNamespace(run_id=4711)
         self.waiting: list[Message] = []
         self.sent: list[Message] = []
+        self.in_time: set[int] = set()
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Number and keep the messages."""
@@ -42,6 +52,13 @@ class Grid:
         """What waits."""
         there, self.waiting = self.waiting, []
         return there
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        """As Flower's, in no time."""
+        messages = list(messages)
+        ids = self.push_messages(messages)
+        self.waiting = [answer(one) for one in messages if one.metadata.dst_node_id in self.in_time]
+        return self.pull_messages(ids)
 
 
 @pytest.fixture(autouse=True)
@@ -114,6 +131,19 @@ def test_an_error_is_noted_for_the_site_that_was_asked_even_if_it_went_offline(g
     errors = [one.reply.error for one in replies.read(file).exchanges if one.reply]
     assert errors[0] == ReplyError("17", "ValueError: no data")
     assert errors[1] is not None and errors[1].node_id == "18" and "went offline" in errors[1].reason
+
+
+def test_what_the_app_waits_for_no_more_is_noted_so_that_nobody_else_waits_for_it(grid: Any, file: Path) -> None:
+    grid.in_time = {17}
+    assert len(grid.send_and_receive((ask(node) for node in (17, 18)), timeout=1)) == 1
+    with file.open("rb") as lines:
+        assert rounds.given_up(lines) == {"m2"}
+
+
+def test_with_all_replies_there_nothing_is_given_up(grid: Any, file: Path) -> None:
+    grid.in_time = {17}
+    grid.send_and_receive([ask(17)])
+    assert rounds.given_up(file.read_bytes().splitlines()) == set()
 
 
 def test_of_a_reply_that_comes_twice_the_first_counts(grid: Any, file: Path) -> None:

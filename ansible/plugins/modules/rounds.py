@@ -30,6 +30,12 @@ options:
         the task fails.
     type: int
     default: 600
+  notes:
+    description:
+      - The folder in which the ServerApps' Grids note what they send, see the role's C(replies.py). A message that an
+        app gave up, since no reply came in time, is not waited for.
+    type: path
+    default: /var/lib/flower/results/.flowerbed
   limit:
     description: Seconds after which a hold ends by itself, counted from the moment at which it is reached.
     type: int
@@ -68,12 +74,18 @@ seconds:
 """
 
 import contextlib
+import json
+import os
 import sqlite3
+import stat
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+_NOTES_NAME = "replies.jsonl"
 _TIMER = "flower-hold-end"
 # It starts ServerApps; those that it started outlast it.
 _STARTER = "flower-superexec-serverapp.service"
@@ -84,7 +96,7 @@ WHERE task.finished_at IS NULL AND task.starting_at IS NOT NULL
 """
 # Messages of such runs that are with a site, or whose reply the ServerApp has not taken; taken ones are deleted.
 _OPEN = """
-SELECT count(*) FROM message_ins JOIN run ON run.run_id = message_ins.run_id
+SELECT message_ins.run_id, message_ins.message_id FROM message_ins JOIN run ON run.run_id = message_ins.run_id
 JOIN task ON task.task_id = run.primary_task_id WHERE task.finished_at IS NULL
 """
 
@@ -106,7 +118,7 @@ class Hold:
             self.sign.touch()
         self._end_in(self.module.params["wait"] + self.module.params["limit"])
         while True:
-            active, unanswered = self._count(_ACTIVE), self._count(_OPEN)
+            active, unanswered = self._active(), self._unanswered()
             if active == 0 or (unanswered == 0 and self._waiting() >= active):
                 self._end_in(self.module.params["limit"])
                 return active, time.monotonic() - began
@@ -124,7 +136,7 @@ class Hold:
         began = time.monotonic()
         self.module.run_command(["systemctl", "stop", _STARTER])
         self._end_in(self.module.params["wait"] + self.module.params["limit"])
-        while active := self._count(_ACTIVE):
+        while active := self._active():
             if time.monotonic() - began > self.module.params["wait"]:
                 self.end()
                 self.module.fail_json(
@@ -167,15 +179,49 @@ class Hold:
         """How many ServerApps were told to ask again: each has a connection of its own."""
         return len(set(self.asked.read_text().split()))
 
-    def _count(self, question: str) -> int:
+    def _active(self) -> int:
+        return int(self._ask(_ACTIVE)[0][0])
+
+    def _unanswered(self) -> int:
+        """How many replies the runs still wait for: what a site never answered, an app gives up after a time."""
+        messages: dict[int, set[str]] = {}
+        for run, message in self._ask(_OPEN):
+            messages.setdefault(int(run), set()).add(str(message))
+        notes = Path(self.module.params["notes"])
+        # SQLite has signed numbers alone.
+        files = {run: notes / str(run % 2**64) / _NOTES_NAME for run in messages}
+        return sum(len(ids - given_up(_lines(files[run]))) for run, ids in messages.items())
+
+    def _ask(self, question: str) -> list[tuple[Any, ...]]:
         address = f"{self.database.resolve().as_uri()}?mode=ro"
         try:
             with contextlib.closing(sqlite3.connect(address, uri=True, timeout=10)) as database:
-                return int(database.execute(question).fetchone()[0])
+                return database.execute(question).fetchall()
         except sqlite3.Error as error:
             self.end()
             self.module.fail_json(msg=f"{self.database}: {error}: `systemctl status flower-superlink` says more")
             raise  # for type checkers: fail_json does not return
+
+
+def given_up(lines: Iterable[bytes]) -> set[str]:
+    """The messages that a ServerApp waits for no more, from the `lines` that its Grid noted (replies.py)."""
+    messages: set[str] = set()
+    for line in lines:
+        # The app itself could have written there, whatever it likes: that ends its own pause alone.
+        with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
+            entry = json.loads(line)
+            if entry["event"] == "given up":
+                messages.update(str(message) for message in entry["messages"])
+    return messages
+
+
+def _lines(file: Path) -> Iterator[bytes]:
+    """The lines of a file that an app's user could put something else in place of; none where it did."""
+    with contextlib.suppress(OSError):
+        handle = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with os.fdopen(handle, "rb") as stream:
+            if stat.S_ISREG(os.fstat(handle).st_mode):
+                yield from stream
 
 
 def main() -> None:
@@ -187,6 +233,7 @@ def main() -> None:
             "limit": {"type": "int", "default": 300},
             "folder": {"type": "path", "default": "/run/flower-gateway"},
             "database": {"type": "path", "default": "/var/lib/flower/superlink/superlink.db"},
+            "notes": {"type": "path", "default": "/var/lib/flower/results/.flowerbed"},
         },
         supports_check_mode=True,
     )

@@ -10,11 +10,12 @@ one JSON document a line, written at once, so that a run that is stopped leaves 
  "round": R or null, "bytes": B, "taken": whether the SuperLink took it}
 {"event": "reply", "at": T, "to": ID, "node": ID, "type": "train", "created": T, "bytes": B,
  "metrics": {RECORD: {NAME: NUMBER, or "nan", "inf", "-inf"}}, "left_out": N, "error": {"code": C, "reason": TEXT}}
+{"event": "given up", "at": T, "messages": [ID, ...]}
 
 T is in seconds since 1970 by this machine's clock; `created` is by the site's own. IDs are text. `push` counts the
 calls that sent messages. `round` is what Flower's strategies put into the message's config. `bytes` is the size of the
 arrays. Of metrics only single numbers are noted; `left_out` counts the others. A reply that came twice stands there
-twice: the first counts.
+twice: the first counts. What is given up had no reply in the time that the app waits for one.
 
 Nothing of this is a reason for a run to fail: what cannot be noted is said once in the run's log, and the run goes on.
 """
@@ -80,6 +81,15 @@ def record(grid: type[Any], file_for_run: Callable[[str], Path]) -> type[Any]:
             replies = list(super().pull_messages(message_ids))
             if replies:
                 notes.take(lambda: [_reply(one) for one in replies], lambda: str(self.run.run_id))
+            return replies
+
+        def send_and_receive(self, messages: Iterable[Any], *words: Any, **options: Any) -> Iterable[Any]:
+            """Send, fetch, and note what nobody waits for any more."""
+            messages = list(messages)
+            replies = list(super().send_and_receive(messages, *words, **options))
+            answered = {one.metadata.reply_to_message_id for one in replies}
+            if left := {one.metadata.message_id for one in messages} - answered - {""}:
+                notes.take(lambda: [_given_up(left)], lambda: str(self.run.run_id))
             return replies
 
     for name in ("__name__", "__qualname__", "__module__", "__doc__"):
@@ -152,6 +162,10 @@ def _sent(messages: list[Any], taken: set[str], began: float, push: int) -> list
         }
         for message in messages
     ]
+
+
+def _given_up(messages: set[str]) -> dict[str, Any]:
+    return {"event": "given up", "at": time.time(), "messages": sorted(messages)}
 
 
 def _reply(message: Any) -> dict[str, Any]:
