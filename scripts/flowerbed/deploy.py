@@ -21,6 +21,7 @@ from flowerbed import (
     packages,
     release,
     revocation,
+    settled,
     ssh,
     terraform,
     upgrade,
@@ -41,6 +42,8 @@ class Raised:
     sites: list[str]
     machines_changed: int
     hosts_changed: dict[str, int] = field(default_factory=dict)
+    settled: list[str] = field(default_factory=list)
+    """The hosts that are as the last call left them, so that nothing more was asked of them."""
     seconds: dict[str, float] = field(default_factory=dict)
     warnings: dict[str, list[str]] = field(default_factory=dict)
     """What the hosts cannot do that they should, and the hosts that it concerns."""
@@ -65,6 +68,7 @@ def up(
     *,
     check: bool = False,
     verify: bool = False,
+    every: bool = False,
     boot_seconds: float = machines.BOOT_SECONDS,
     restore: Restore | None = None,
 ) -> Raised:
@@ -72,6 +76,7 @@ def up(
 
     `check` shows what would change, on the platform and on the hosts that exist, and changes nothing.
     `verify` compares the installed releases file by file, too, and mends them.
+    `every` looks at every host through its roles, also at one that is as the last call left it (see `settled`).
     `boot_seconds` is how long a new machine in a cloud may take until it can be reached. `restore` brings back what a
     backup holds, and touches no host but the coordinator.
     Raises FlowerbedError as each layer does; what was done until then stays, and the same call continues.
@@ -112,13 +117,9 @@ def up(
     if not check:
         _bring_packages(federation, known, steps)
     forgotten = not (check or restore) and backups.forgotten(federation, ssh.Shell(federation, known.coordinator))
-    with steps.step("hosts") as step:
-        limit = [known.coordinator.name] if restore else None
-        variables |= {"flowerbed_unmonitored": monitored.no_longer(federation, known)}
-        outcome = hosts.play(federation, "site.yml", check=check, limit=limit, variables=variables, on_step=step.now)
-        touched = sum(1 for count in outcome.changed.values() if count)
-        would = "would be " if check else ""
-        step.result = f"{touched} of {len(outcome.changed)} {would}changed"
+    before = settled.find(federation, known, look=not (check or verify or restore or every))
+    outcome = _converge(federation, known, before, steps, variables, check=check, coordinator_alone=bool(restore))
+    touched = sum(1 for count in outcome.changed.values() if count)
     if forgotten:
         steps.say(
             f"{known.coordinator.name} was empty, and begins anew: `flowerbed restore {federation.name} --overwrite` "
@@ -136,7 +137,8 @@ def up(
         sites=sorted({*known.sites, *joining.approved(federation)}.difference(out)),
         machines_changed=machines_changed,
         hosts_changed=outcome.changed,
-        warnings=outcome.warnings,
+        settled=before.hosts,
+        warnings={warning: sorted(concerned) for warning, concerned in outcome.warnings.items()},
         seconds=dict(steps.seconds),
     )
 
@@ -177,6 +179,42 @@ def down(federation: FederationFolder, steps: Steps) -> int:
         shutil.rmtree(federation.held.parent, ignore_errors=True)
         step.result = f"{count} taken away"
     return count
+
+
+def _converge(
+    federation: FederationFolder,
+    known: inventory.Hosts,
+    before: settled.Settled,
+    steps: Steps,
+    variables: dict[str, Any],
+    *,
+    check: bool,
+    coordinator_alone: bool,
+) -> hosts.Outcome:
+    """Run the roles on the hosts that need it; nothing was changed on the others, and what was said of them holds."""
+    limit = [name for name in (known.coordinator.name, *known.sites) if name not in before.hosts]
+    variables = variables | {"flowerbed_unmonitored": monitored.no_longer(federation, known)}
+    outcome = hosts.Outcome()
+    with steps.step("hosts") as step:
+        if limit:
+            outcome = hosts.play(
+                federation,
+                "site.yml",
+                check=check,
+                limit=[known.coordinator.name] if coordinator_alone else limit if before.hosts else None,
+                variables=variables,
+                on_step=step.now,
+            )
+        if not (check or coordinator_alone):
+            settled.remember(federation, known, before, outcome.warnings)
+        outcome.changed |= dict.fromkeys(before.hosts, 0)
+        for warning, concerned in before.warnings.items():
+            outcome.warnings[warning] = [*outcome.warnings.get(warning, []), *concerned]
+        touched = sum(1 for count in outcome.changed.values() if count)
+        would = "would be " if check else ""
+        left = f", {len(before.hosts)} as they were left" if before.hosts else ""
+        step.result = f"{touched} of {len(outcome.changed)} {would}changed{left}"
+    return outcome
 
 
 def _to_restore(restore: Restore | None, flower: str) -> dict[str, Any]:

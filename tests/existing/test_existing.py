@@ -47,7 +47,7 @@ def test_every_site_is_online_and_status_sees_the_hosts_through_sudo_and_the_jum
 
 
 def test_a_second_up_changes_nothing(existing: Existing) -> None:
-    again = existing.succeed("up", existing.path)
+    again = existing.succeed("up", existing.path, "--all")
     assert again["hosts_changed"] == dict.fromkeys(["coordinator", *SITES], 0)
     assert again["machines_changed"] == 0
 

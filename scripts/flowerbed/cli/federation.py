@@ -32,6 +32,9 @@ def up(
     verify: Annotated[
         bool, typer.Option("--verify", help="Compare the hosts' releases file by file, too, and mend them.")
     ] = False,
+    all_hosts: Annotated[
+        bool, typer.Option("--all", help="Look at every host anew, also at those that are as the last call left them.")
+    ] = False,
     boot_seconds: Annotated[
         float, typer.Option(help="How long a new machine in a cloud may take until it can be reached.", min=0)
     ] = machines.BOOT_SECONDS,
@@ -40,7 +43,9 @@ def up(
     """Bring a federation up: machines, hosts, registration. A second call changes nothing."""
     _refuse_without_root(find(federation))
     with contextlib.nullcontext() if check else turn.taken(find(federation), "up"):
-        done = deploy.up(find(federation), Steps(), check=check, verify=verify, boot_seconds=boot_seconds)
+        done = deploy.up(
+            find(federation), Steps(), check=check, verify=verify, every=all_hosts, boot_seconds=boot_seconds
+        )
     if check:
         said = f"{done.machines_changed} machines and {sum(done.hosts_changed.values())} tasks would change"
     elif not done.complete:

@@ -1,0 +1,240 @@
+"""Which hosts are as the last `up` left them, and are to be so still: nothing has to be asked of Ansible there.
+
+A host is settled when all that `up` would read of it on this machine is what it read last time, when one hash over what
+Flowerbed described on the host (see fingerprint.py) is what it was after that, and when that was within a day: what
+depends on the time, as the renewal of a certificate, is looked at then. In doubt a host is not settled.
+"""
+
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from flowerbed import inventory, ssh
+from flowerbed.errors import WorkFailed
+from flowerbed.federation import FederationFolder
+from flowerbed.paths import ANSIBLE
+
+SECONDS = 86400.0
+_AT_ONCE = 25
+_PROGRAM = Path(__file__).with_name("fingerprint.py")
+# What variables may read, and what is known of it then: anything else could have changed unseen.
+_READS_FILE = re.compile(r"lookup\(\s*'(?:ansible\.builtin\.)?file',\s*inventory_dir\s*~\s*'/([^']+)'[^()]*\)")
+_READS_ENVIRONMENT = re.compile(r"lookup\(\s*'(?:ansible\.builtin\.)?env',\s*'(\w+)'\s*\)")
+_READS_COORDINATOR = re.compile(r"hostvars\[groups\['(?:gateway|superlink)'\] \| first\]")
+_UNFORESEEN = re.compile(
+    r"\b(?:lookup|query|q|now)\s*\(|\brandom\b|\b(?:hostvars|groups)\b|\b(?:playbook_dir|role_path)\b"
+)
+_TEMPLATE = re.compile(r"{{.*?}}|{%.*?%}", re.DOTALL)
+_LOCAL_PATH = re.compile(r"(?<![\w.])[~/][\w./+@-]+")
+
+
+class _Left(BaseModel):
+    """How a host was left."""
+
+    inputs: str
+    written: str
+    fingerprint: str
+    at: float
+    warnings: list[str]
+
+
+_Record = TypeAdapter(dict[str, _Left])
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What is known of the hosts before a playbook runs."""
+
+    inputs: dict[str, str]
+    """A hash for each host over what `up` reads of it on this machine; none where that cannot be told."""
+    hosts: list[str] = field(default_factory=list)
+    """The hosts that need no look."""
+    warnings: dict[str, list[str]] = field(default_factory=dict)
+    """What was said of them last time: the hosts that it concerns."""
+
+
+def find(federation: FederationFolder, known: inventory.Hosts, *, look: bool) -> Settled:
+    """Find the hosts that are settled; none without `look`, and nobody is asked then."""
+    inputs = _inputs(federation, known)
+    record, now = _read(federation), time.time()
+    candidates = [
+        name
+        for name, digest in inputs.items()
+        if (last := record.get(name))
+        and (last.inputs, last.written) == (digest, _written(federation, known, name))
+        and 0 <= now - last.at < SECONDS
+    ]
+    if not look or not candidates:
+        return Settled(inputs)
+    answers = _ask(federation, known, candidates)
+    coordinator = known.coordinator.name
+    offline = answers.get(coordinator, {}).get("offline", [])
+    settled = [
+        name
+        for name in candidates
+        if name not in offline and answers.get(name, {}).get("fingerprint") == record[name].fingerprint
+    ]
+    if set(settled) != set(_names(known)):
+        settled = [name for name in settled if name != coordinator]  # the others need what it says of itself
+    warnings: dict[str, list[str]] = {}
+    for name in settled:
+        for warning in record[name].warnings:
+            warnings.setdefault(warning, []).append(name)
+    return Settled(inputs, settled, warnings)
+
+
+def remember(
+    federation: FederationFolder, known: inventory.Hosts, before: Settled, warnings: Mapping[str, list[str]]
+) -> None:
+    """Note how the hosts are that a playbook has just been through; `warnings` is what it said of which hosts."""
+    looked_at = [name for name in before.inputs if name not in before.hosts]
+    record = {name: entry for name, entry in _read(federation).items() if name in before.hosts}
+    for name, answer in _ask(federation, known, looked_at).items():
+        record[name] = _Left(
+            inputs=before.inputs[name],
+            written=_written(federation, known, name),
+            fingerprint=answer["fingerprint"],
+            at=time.time(),
+            warnings=[warning for warning, concerned in warnings.items() if name in concerned],
+        )
+    inventory.replace_file(_file(federation), _Record.dump_json(record, indent=1).decode() + "\n")
+
+
+def _names(known: inventory.Hosts) -> list[str]:
+    return [known.coordinator.name, *known.sites]
+
+
+def _file(federation: FederationFolder) -> Path:
+    return federation.state / "settled.json"
+
+
+def _read(federation: FederationFolder) -> dict[str, _Left]:
+    try:
+        return _Record.validate_json(_file(federation).read_bytes())
+    except (OSError, ValidationError):
+        return {}
+
+
+def _ask(federation: FederationFolder, known: inventory.Hosts, names: list[str]) -> dict[str, dict[str, Any]]:
+    """What each host's program says; a host that says nothing is missing."""
+    hosts = {known.coordinator.name: known.coordinator, **known.sites}
+    program = _PROGRAM.read_text()
+
+    def one(name: str) -> tuple[str, dict[str, Any]] | None:
+        try:
+            answer = json.loads(ssh.Shell(federation, hosts[name]).run(["/usr/bin/python3", "-I", "-c", program]))
+        except (WorkFailed, ValueError):
+            return None
+        return name, answer
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return dict(answer for answer in pool.map(one, names) if answer)
+
+
+def _inputs(federation: FederationFolder, known: inventory.Hosts) -> dict[str, str]:
+    """One hash for each host over what a playbook reads for it on this machine; none where that cannot be told."""
+    versions = [version("ansible-core"), version("flowerbed"), _PROGRAM.read_text()]
+    environment = [f"{key}={os.environ[key]}" for key in sorted(os.environ) if key.startswith("ANSIBLE_")]
+    secrets = [path for path in _files(federation.secrets) if path.parent not in _written_folders(federation)]
+    shared = [*_files(ANSIBLE), *_files(federation.path / "group_vars"), *secrets, *_files(federation.revoked_file)]
+    links = [f"{link} {link.resolve()}" for link in sorted(federation.state.glob("release-*.tar"))]
+    packed = [f"{one} {one.stat().st_mtime_ns}" for one in sorted(federation.state.glob("packages/*.tar"))]
+    common = _hash(*versions, *environment, *_contents(shared), *links, *packed)
+    general = _reads(federation, [file.read_text(errors="replace") for file in _files(federation.path / "group_vars")])
+    inputs = {}
+    for name in _names(known):
+        own = [
+            path
+            for suffix in ("", ".yml", ".yaml", ".json")
+            for path in _files(_host_vars(federation) / f"{name}{suffix}")
+        ]
+        if name == known.coordinator.name:
+            own += [
+                *_files(_host_vars(federation)),
+                *_files(federation.approved_file),
+                *_files(federation.blocked_file),
+            ]
+        described = _described(federation, known, name)
+        read = _reads(federation, [described, *(file.read_text(errors="replace") for file in own)])
+        if general is not None and read is not None:
+            inputs[name] = _hash(common, described, *general, *read, *_contents(own))
+    return inputs
+
+
+def _written(federation: FederationFolder, known: inventory.Hosts, name: str) -> str:
+    """One hash over what a playbook itself writes on this machine and reads again for a host."""
+    if name != known.coordinator.name:
+        return _hash(*_contents([*_files(federation.ca_certificate)]))
+    return _hash(*_contents([file for folder in _written_folders(federation) for file in _files(folder)]))
+
+
+def _written_folders(federation: FederationFolder) -> list[Path]:
+    return [federation.ca_certificate.parent, federation.backup_key.parent]
+
+
+def _host_vars(federation: FederationFolder) -> Path:
+    return federation.path / "host_vars"
+
+
+def _contents(files: Iterable[Path]) -> list[str]:
+    return [f"{path} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in sorted(set(files))]
+
+
+def _hash(*texts: str) -> str:
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(f"{len(text)} {text}\n".encode())
+    return digest.hexdigest()
+
+
+def _files(path: Path) -> Iterator[Path]:
+    """The files at and below a path, through the links that the collection is made of."""
+    if path.is_file():
+        yield path
+    elif path.is_dir():
+        for folder, folders, names in os.walk(path):
+            folders[:] = [name for name in folders if name not in ("__pycache__", "molecule", "collections")]
+            yield from (Path(folder) / name for name in names)
+
+
+def _described(federation: FederationFolder, known: inventory.Hosts, name: str) -> str:
+    """What the inventory says of a host; of hosts.yml, whose shape is the operator's, all of it."""
+    text = federation.hosts_file.read_text()
+    if name == known.coordinator.name or federation.platform_file is None:
+        return text
+    document = json.loads(text)
+    ours = (name, known.coordinator.name)
+    for group in document["all"]["children"].values():
+        group["hosts"] = {host: of for host, of in group.get("hosts", {}).items() if host in ours}
+    return json.dumps(document, sort_keys=True)
+
+
+def _reads(federation: FederationFolder, texts: list[str]) -> list[str] | None:
+    """What the variables read beside themselves, as text; None where they read what nobody can foresee."""
+    found: list[str] = []
+    for text in texts:
+        for name in _READS_ENVIRONMENT.findall(text):
+            found.append(f"{name}={os.environ.get(name, '')}")
+        paths = [federation.path / name for name in _READS_FILE.findall(text)]
+        paths += [Path(word).expanduser() for word in _LOCAL_PATH.findall(text)]
+        for path in paths:
+            if path.is_file():
+                stat = path.stat()
+                found.append(f"{path} {stat.st_mtime_ns} {stat.st_size}")
+        for template in _TEMPLATE.findall(text):
+            rest = template
+            for known in (_READS_FILE, _READS_ENVIRONMENT, _READS_COORDINATOR):
+                rest = known.sub("", rest)
+            if _UNFORESEEN.search(rest):
+                return None
+    return found
