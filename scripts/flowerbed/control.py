@@ -57,7 +57,8 @@ def open_way(federation: FederationFolder) -> Iterator[Way]:
         if trusted is not None:
             _check_certificate(federation, shell.host.name, port)
         connection = Connection(f"127.0.0.1:{port}", trusted, insecure=trusted is None, flwr=process, home=home)
-        yield Way(connection, shell, _deployed(federation, facts))
+        again = lambda: _deployed(federation, _facts(shell))  # noqa: E731 - a line
+        yield Way(connection, shell, replace(_deployed(federation, facts), again=again))
 
 
 def _trusted(federation: FederationFolder, facts: dict[str, Any]) -> Path | None:
@@ -73,6 +74,7 @@ def _deployed(federation: FederationFolder, facts: dict[str, Any]) -> Deployed:
     return Deployed(
         name=federation.name,
         sites={name: str(node["node_id"]) for name, node in facts["nodes"].items()},
+        former={one: name for name, node in facts["nodes"].items() for one in node.get("former", [])},
         release=facts["release"],
         packages=facts["packages"],
         modules=frozenset(facts["modules"]),

@@ -460,6 +460,16 @@ def test_the_old_key_stays_registered_until_the_new_one_is_seen_online(
     assert not coordinator.nodes(a=following)["changed"]
 
 
+def test_the_record_keeps_the_nodes_that_a_site_had(coordinator: Coordinator, new_key: Callable[[], str]) -> None:
+    had: list[str] = []
+    for _ in range(3):
+        coordinator.nodes(a=new_key())
+        entry = json.loads(coordinator.record.read_text())["a"]
+        assert {*entry["former"], *(other["node_id"] for other in entry["others"])} == set(had)
+        had.append(entry["node_id"])
+    assert len(set(had)) == 3
+
+
 def test_a_site_that_left_in_the_middle_of_a_rotation_leaves_no_node(
     coordinator: Coordinator, superlink: SuperLink, new_key: Callable[[], str]
 ) -> None:

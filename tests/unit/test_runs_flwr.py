@@ -126,3 +126,20 @@ def test_letters_that_arrive_in_two_pieces_stay_whole() -> None:
 def test_a_node_is_named_after_its_site() -> None:
     deployed = Deployed("lab", {"hospital-a": "17", "hospital-b": "18"})
     assert [deployed.site(node) for node in ("17", "99", "1")] == ["hospital-a", "node 99", "a site that went offline"]
+
+
+def test_a_node_of_a_key_that_was_changed_meanwhile_is_named_after_its_site() -> None:
+    asked: list[None] = []
+
+    def again() -> Deployed:
+        asked.append(None)
+        return Deployed(
+            "lab", {"hospital-a": "21", "hospital-b": "22"}, former={"17": "hospital-a", "19": "hospital-a"}
+        )
+
+    deployed = Deployed("lab", {"hospital-a": "17", "hospital-b": "18"}, again=again)
+    assert deployed.knowing(["17", "18", "1"]) is deployed and not asked
+    later = deployed.knowing(["17", "19", "21", "22"])
+    names = [later.site(node) for node in ("17", "19", "21", "18", "22", "99")]
+    assert names == ["hospital-a"] * 3 + ["hospital-b"] * 2 + ["node 99"]
+    assert later.sites == deployed.sites

@@ -56,6 +56,12 @@ def test_a_failure_that_the_log_does_not_explain_is_told_in_the_superlinks_words
     assert decide("finished:failed", "Task failed.", []) == Verdict("failed", why, 1, lost=True)
 
 
+def test_a_run_that_did_all_its_work_and_was_not_heard_to_end_says_so() -> None:
+    verdict = judge("success", "finished:failed", "No heartbeat received from the task")
+    assert (verdict.status, verdict.lost) == ("failed", True)
+    assert verdict.reason.startswith("lost at its end, after 2 rounds, all 8 replies: its ServerApp was not heard")
+
+
 def test_a_run_whose_superlink_went_away_while_a_message_was_handed_over_is_lost_by_no_fault_of_the_app() -> None:
     said = "ServerApp failed with exception: Failed to push object with ID 'ece5' for run 13 using session '3f'."
     verdict = decide("finished:failed", said, [])

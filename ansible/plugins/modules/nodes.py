@@ -170,6 +170,7 @@ if not pki.CRYPTOGRAPHY_MISSING:
     from cryptography.hazmat.primitives.asymmetric import ec
 
 _CONNECTION = "flowerbed"
+_FORMER = 20
 _GONE = ("unregistered", "deleted")
 _UNREACHABLE = "Connection to the SuperLink is unavailable"
 _KEY_IN_USE = "[code: 23]"
@@ -206,6 +207,8 @@ class Entry:
     registered_at: str
     others: list[Entry] = field(default_factory=list)
     """Nodes of the same site with its next key, or with the one before until the new one is seen online."""
+    former: list[str] = field(default_factory=list)
+    """Its node ids of before, the latest last: a run that goes on while keys change has replies of those, too."""
 
 
 @dataclass
@@ -278,12 +281,19 @@ def read_record(path: Path) -> dict[str, Entry]:
 
 def _entry(item: dict[str, Any]) -> Entry:
     others = [_entry(other) for other in item.get("others", [])]
-    return Entry(str(item["node_id"]), item["public_key"], item["registered_at"], others)
+    former = [str(node_id) for node_id in item.get("former", [])]
+    return Entry(str(item["node_id"]), item["public_key"], item["registered_at"], others, former)
 
 
 def write_record(path: Path, record: dict[str, Entry]) -> None:
     """Write the record as a whole; it holds nothing secret and other programs read it."""
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    before = read_record(path)
+    for name, entry in record.items():
+        known = before.get(name, entry)
+        now = {entry.node_id, *(other.node_id for other in entry.others)}
+        past = [*known.former, *(other.node_id for other in known.others), known.node_id]
+        entry.former = list(dict.fromkeys(node_id for node_id in past if node_id not in now))[-_FORMER:]
     document = {name: asdict(entry) for name, entry in sorted(record.items())}
     pki.replace_file(path, (json.dumps(document, indent=2) + "\n").encode(), 0o644)
 

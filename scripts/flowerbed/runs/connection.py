@@ -1,7 +1,7 @@
 """What the driver needs of a standing federation: a way to its Control API, and one to its files."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -57,6 +57,10 @@ class Deployed:
     """Names of the modules that the release's packages bring; None: unknown, so an app's imports are not checked."""
     labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Site name to the labels that the inventory gives it."""
+    former: Mapping[str, str] = field(default_factory=dict)
+    """Node ids that sites had before their keys were changed, to the sites' names."""
+    again: Callable[[], "Deployed"] | None = field(default=None, compare=False)
+    """Asks the federation anew: keys that were changed since then made other nodes."""
     results: str = "/var/lib/flower/results"
     """The folder on the coordinator that the ServerApp knows as FLOWERBED_RESULTS."""
     simulated: bool = False
@@ -69,4 +73,14 @@ class Deployed:
         """
         if node_id == SUPERLINK_NODE:
             return "a site that went offline"
-        return next((name for name, known in self.sites.items() if known == node_id), f"node {node_id}")
+        return next((name for name, known in self.sites.items() if known == node_id), None) or self.former.get(
+            node_id, f"node {node_id}"
+        )
+
+    def knowing(self, node_ids: Collection[str]) -> "Deployed":
+        """The same with names for these nodes, as far as the federation has some by now."""
+        known = {*self.sites.values(), *self.former, SUPERLINK_NODE}
+        if self.again is None or known.issuperset(node_ids):
+            return self
+        now = self.again()
+        return replace(self, former={**self.former, **now.former, **{node: name for name, node in now.sites.items()}})

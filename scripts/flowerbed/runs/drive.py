@@ -5,6 +5,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -353,9 +354,15 @@ class _Watch:
         missing = self._missing()
         return replace(verdict, reason=f"{verdict.reason}; offline now: {', '.join(missing)}") if missing else verdict
 
+    def _know(self, node_ids: set[str]) -> None:
+        """Learn the names of sites that had other keys meanwhile; without them a run is home as well."""
+        with suppress(WorkFailed):
+            self._deployed = self._deployed.knowing(node_ids)
+
     def _bring_home(self, run: RunInfo, timed_out: str | None) -> RunResult:
         recording = self._notes or self._fetch_notes()
         rounds = tuple(replies.merge(self._follower.rounds, recording))
+        self._know({exchange.node_id for exchange in recording.exchanges})
         folder = results.find(self._into, self._run_id)  # somebody else may have followed it, too
         if folder is None:
             verdict = decide(

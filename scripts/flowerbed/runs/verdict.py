@@ -51,7 +51,7 @@ def decide(
     if status != "finished:completed":
         why = error or details or f"the SuperLink says '{status}' without a reason"
         if error is None and not details.startswith(_APP_FAILED):
-            return Verdict(FAILED, f"lost, its ServerApp is gone: {why}", 1, lost=True)
+            return Verdict(FAILED, f"{_lost(rounds, planned, expected_sites)}: {why}", 1, lost=True)
         if any(words in why for words in _CUT_OFF):
             return Verdict(FAILED, f"lost, its SuperLink went away: {why}", 1, lost=True)
         return Verdict(FAILED, why, 1)
@@ -70,6 +70,14 @@ def without_files(verdict: Verdict, why: str) -> Verdict:
     status = INCOMPLETE if verdict.status == COMPLETED else verdict.status
     reason = f"{verdict.reason}; its files did not come home: {why}"
     return replace(verdict, status=status, reason=reason, exit_code=verdict.exit_code or 1)
+
+
+def _lost(rounds: Sequence[Round], planned: int | None, expected_sites: int | None) -> str:
+    """What Flower lost: all of it, or a ServerApp that had done its work and was not heard to end."""
+    phases = [phase for round_ in rounds for phase in round_.phases]
+    if planned is None or not phases or _faults(rounds, planned, expected_sites, str):
+        return "lost, its ServerApp is gone"
+    return f"lost at its end, after {_praise(rounds, phases)}: its ServerApp was not heard to end"
 
 
 def _faults(
