@@ -117,8 +117,10 @@ def up(
     if not check:
         _bring_packages(federation, known, steps)
     forgotten = not (check or restore) and backups.forgotten(federation, ssh.Shell(federation, known.coordinator))
-    before = settled.find(federation, known, look=not (check or verify or restore or every))
-    outcome = _converge(federation, known, before, steps, variables, check=check, coordinator_alone=bool(restore))
+    look = not (check or verify or restore or every)
+    outcome, left = _converge(
+        federation, known, steps, variables, look=look, check=check, coordinator_alone=bool(restore)
+    )
     touched = sum(1 for count in outcome.changed.values() if count)
     if forgotten:
         steps.say(
@@ -137,7 +139,7 @@ def up(
         sites=sorted({*known.sites, *joining.approved(federation)}.difference(out)),
         machines_changed=machines_changed,
         hosts_changed=outcome.changed,
-        settled=before.hosts,
+        settled=left,
         warnings={warning: sorted(concerned) for warning, concerned in outcome.warnings.items()},
         seconds=dict(steps.seconds),
     )
@@ -184,37 +186,42 @@ def down(federation: FederationFolder, steps: Steps) -> int:
 def _converge(
     federation: FederationFolder,
     known: inventory.Hosts,
-    before: settled.Settled,
     steps: Steps,
     variables: dict[str, Any],
     *,
+    look: bool,
     check: bool,
     coordinator_alone: bool,
-) -> hosts.Outcome:
-    """Run the roles on the hosts that need it; nothing was changed on the others, and what was said of them holds."""
-    limit = [name for name in (known.coordinator.name, *known.sites) if name not in before.hosts]
-    variables = variables | {"flowerbed_unmonitored": monitored.no_longer(federation, known)}
+) -> tuple[hosts.Outcome, list[str]]:
+    """Run the roles on the hosts that need it, and say which do not.
+
+    Nothing was changed on those, and what was said of them holds.
+    """
+    coordinator = known.coordinator.name
     outcome = hosts.Outcome()
     with steps.step("hosts") as step:
-        if limit:
+        before = settled.find(federation, known, look=look)
+        sites = [name for name in known.sites if name not in before.hosts]
+        more = {"flowerbed_unmonitored": monitored.no_longer(federation, known), "flowerbed_settled": before.hosts}
+        if not before.everything:
             outcome = hosts.play(
                 federation,
                 "site.yml",
                 check=check,
-                limit=[known.coordinator.name] if coordinator_alone else limit if before.hosts else None,
-                variables=variables,
+                limit=[coordinator] if coordinator_alone else [coordinator, *sites] if before.hosts else None,
+                variables=variables | more,
                 on_step=step.now,
             )
         if not (check or coordinator_alone):
             settled.remember(federation, known, before, outcome.warnings)
-        outcome.changed |= dict.fromkeys(before.hosts, 0)
+        outcome.changed = dict.fromkeys(before.hosts, 0) | outcome.changed
         for warning, concerned in before.warnings.items():
             outcome.warnings[warning] = [*outcome.warnings.get(warning, []), *concerned]
         touched = sum(1 for count in outcome.changed.values() if count)
         would = "would be " if check else ""
         left = f", {len(before.hosts)} as they were left" if before.hosts else ""
         step.result = f"{touched} of {len(outcome.changed)} {would}changed{left}"
-    return outcome
+    return outcome, before.hosts
 
 
 def _to_restore(restore: Restore | None, flower: str) -> dict[str, Any]:

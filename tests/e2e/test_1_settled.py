@@ -86,7 +86,8 @@ def test_a_host_that_was_touched_is_mended_and_no_other_site_is_asked(standing: 
     standing.host("hospital-b").check_output("systemctl stop flower-supernode")
     standing.host("hospital-b").check_output(f"echo 'site = \"somewhere else\"' > {CONFIG}")
     mended = standing.succeed("up", standing.path)
-    assert sorted(mended["settled"]) == ["hospital-a", "hospital-c"]
+    assert sorted(mended["settled"]) == ["coordinator", "hospital-a", "hospital-c"]
+    assert mended["hosts_changed"] == dict.fromkeys(HOSTS, 0) | {"hospital-b": mended["hosts_changed"]["hospital-b"]}
     assert mended["hosts_changed"]["hospital-b"] > 0
     assert "hospital-b" in standing.host("hospital-b").file(CONFIG).content_string
     assert standing.host("hospital-b").service("flower-supernode").is_running
@@ -98,7 +99,7 @@ def test_after_a_variable_changed_its_host_is_gone_through_and_no_other_site(sta
     variables.write_text("supernode_labels: {region: south}\n")
     try:
         changed = standing.succeed("up", standing.path)
-        assert sorted(changed["settled"]) == ["hospital-a", "hospital-c"]
+        assert sorted(changed["settled"]) == ["coordinator", "hospital-a", "hospital-c"]
         assert changed["hosts_changed"]["hospital-b"] > 0
     finally:
         variables.unlink()

@@ -12,6 +12,7 @@ from flowerbed.federation import FederationFolder
 
 SITES = ["hospital-a", "hospital-b"]
 EVERYONE = {"coordinator", *SITES}
+MEMBERS = "who belongs to the federation"
 
 
 @pytest.fixture
@@ -44,11 +45,15 @@ def write(federation: FederationFolder, sites: list[str], **of_first: object) ->
     federation.hosts_file.write_text(json.dumps({"all": {"vars": {"flowerbed_schema": 1}, "children": groups}}))
 
 
-def read(federation: FederationFolder) -> tuple[dict[str, str], dict[str, str]]:
-    """What the roles read for each host, and what they have written before."""
+def read(federation: FederationFolder) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
+    """What the roles read for each host, what they have written before, and who belongs to the federation."""
     known = inventory.read(federation)
-    inputs = settled.find(federation, known, look=False).inputs
-    return inputs, {name: settled._written(federation, known, name) for name in inputs}
+    found = settled.find(federation, known, look=False)
+    return (
+        found.inputs,
+        {name: settled._written(federation, known, name) for name in found.inputs},
+        {MEMBERS: found.members},
+    )
 
 
 def changed(federation: FederationFolder, change: Callable[[], object]) -> set[str]:
@@ -56,7 +61,8 @@ def changed(federation: FederationFolder, change: Callable[[], object]) -> set[s
     before = read(federation)
     change()
     after = read(federation)
-    return {name for name in EVERYONE for old, new in zip(before, after, strict=True) if old.get(name) != new.get(name)}
+    names = EVERYONE | {MEMBERS}
+    return {name for name in names for old, new in zip(before, after, strict=True) if old.get(name) != new.get(name)}
 
 
 def test_what_nobody_touched_is_as_it_was(federation: FederationFolder) -> None:
@@ -69,15 +75,15 @@ def test_what_nobody_touched_is_as_it_was(federation: FederationFolder) -> None:
     [
         ("group_vars/supernode.yml", EVERYONE),
         ("group_vars/all/more.yml", EVERYONE),
-        ("host_vars/hospital-a.yml", {"coordinator", "hospital-a"}),
-        ("host_vars/hospital-a/more.yml", {"coordinator", "hospital-a"}),
+        ("host_vars/hospital-a.yml", {"hospital-a"}),
+        ("host_vars/hospital-a/more.yml", {"hospital-a"}),
         ("secrets/token", EVERYONE),
         ("secrets/new", EVERYONE),
         ("secrets/ca/trust.crt", EVERYONE),
         ("secrets/ca/ca.crt", {"coordinator"}),
         ("secrets/backup/backup.crt", {"coordinator"}),
         ("revoked.json", EVERYONE),
-        ("approved.json", {"coordinator"}),
+        ("approved.json", {MEMBERS}),
         ("blocked.json", {"coordinator"}),
         (".state/packages/hospital-a.tar", EVERYONE),
         ("README.md", set()),
@@ -107,11 +113,11 @@ def test_another_release_concerns_every_host(federation: FederationFolder) -> No
     assert changed(federation, other) == EVERYONE
 
 
-def test_a_hospital_more_or_another_data_path_concerns_itself_and_the_coordinator(federation: FederationFolder) -> None:
-    assert changed(federation, lambda: write(federation, [*SITES, "hospital-c"])) == {"coordinator"}
+def test_a_hospital_more_or_another_data_path_concerns_no_other_host(federation: FederationFolder) -> None:
+    assert changed(federation, lambda: write(federation, [*SITES, "hospital-c"])) == {MEMBERS}
     assert changed(federation, lambda: write(federation, SITES, supernode_data_path="/srv/other")) == {
-        "coordinator",
         "hospital-a",
+        MEMBERS,
     }
 
 
@@ -127,7 +133,7 @@ def test_a_file_elsewhere_that_a_variable_names_counts(federation: FederationFol
     elsewhere = tmp_path / "trust.crt"
     elsewhere.write_text("one")
     (federation.path / "host_vars" / "hospital-b.yml").write_text(f"supernode_ca_certificate: {elsewhere}\n")
-    assert changed(federation, lambda: elsewhere.write_text("another")) == {"coordinator", "hospital-b"}
+    assert changed(federation, lambda: elsewhere.write_text("another")) == {"hospital-b"}
 
 
 @pytest.mark.parametrize(
@@ -145,7 +151,7 @@ def test_a_host_whose_variables_read_what_cannot_be_foreseen_is_never_settled(
     federation: FederationFolder, value: str
 ) -> None:
     (federation.path / "host_vars" / "hospital-a.yml").write_text(f'supernode_labels: {{a: "{value}"}}\n')
-    assert set(read(federation)[0]) == {"hospital-b"}
+    assert set(read(federation)[0]) == {"coordinator", "hospital-b"}
     (federation.path / "group_vars" / "all.yml").write_text(f'a: "{value}"\n')
     assert read(federation)[0] == {}
 
@@ -156,9 +162,10 @@ def test_who_writes_of_lookups_and_groups_in_a_comment_reads_nothing(federation:
 
 
 def test_after_a_day_a_host_is_looked_at_anew(federation: FederationFolder, capfd: pytest.CaptureFixture[str]) -> None:
-    inputs, written = read(federation)
+    inputs, written, _ = read(federation)
+    rest = {"fingerprint": "", "members": "", "warnings": []}
     entries = {
-        name: {"inputs": inputs[name], "written": written[name], "fingerprint": "", "at": at, "warnings": []}
+        name: {"inputs": inputs[name], "written": written[name], "at": at, **rest}
         for name, at in zip(inputs, (time.time() - settled.SECONDS - 1, time.time() + 60, 0.0), strict=True)
     }
     (federation.state / "settled.json").write_text(json.dumps(entries))

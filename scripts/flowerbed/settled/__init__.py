@@ -43,6 +43,7 @@ class _Left(BaseModel):
 
     inputs: str
     written: str
+    members: str
     fingerprint: str
     at: float
     warnings: list[str]
@@ -56,16 +57,20 @@ class Settled:
     """What is known of the hosts before a playbook runs."""
 
     inputs: dict[str, str]
-    """A hash for each host over what `up` reads of it on this machine; none where that cannot be told."""
+    """A hash for each host over what its roles read of it on this machine; none where that cannot be told."""
+    members: str
+    """A hash over who belongs to the federation, which the coordinator registers."""
     hosts: list[str] = field(default_factory=list)
-    """The hosts that need no look."""
+    """The hosts whose roles need not be gone through."""
+    everything: bool = False
+    """Whether that holds for every host, each of them is online, and the federation has the members that it had."""
     warnings: dict[str, list[str]] = field(default_factory=dict)
     """What was said of them last time: the hosts that it concerns."""
 
 
 def find(federation: FederationFolder, known: inventory.Hosts, *, look: bool) -> Settled:
     """Find the hosts that are settled; none without `look`, and nobody is asked then."""
-    inputs = _inputs(federation, known)
+    inputs, members = _inputs(federation, known), _members(federation)
     record, now = _read(federation), time.time()
     candidates = [
         name
@@ -75,7 +80,7 @@ def find(federation: FederationFolder, known: inventory.Hosts, *, look: bool) ->
         and 0 <= now - last.at < SECONDS
     ]
     if not look or not candidates:
-        return Settled(inputs)
+        return Settled(inputs, members)
     answers = _ask(federation, known, candidates)
     coordinator = known.coordinator.name
     offline = answers.get(coordinator, {}).get("offline", [])
@@ -84,28 +89,35 @@ def find(federation: FederationFolder, known: inventory.Hosts, *, look: bool) ->
         for name in candidates
         if name not in offline and answers.get(name, {}).get("fingerprint") == record[name].fingerprint
     ]
-    if set(settled) != set(_names(known)):
-        settled = [name for name in settled if name != coordinator]  # the others need what it says of itself
+    everything = set(settled) == set(_names(known)) and record[coordinator].members == members
     warnings: dict[str, list[str]] = {}
     for name in settled:
         for warning in record[name].warnings:
             warnings.setdefault(warning, []).append(name)
-    return Settled(inputs, settled, warnings)
+    return Settled(inputs, members, settled, everything, warnings)
 
 
 def remember(
     federation: FederationFolder, known: inventory.Hosts, before: Settled, warnings: Mapping[str, list[str]]
 ) -> None:
-    """Note how the hosts are that a playbook has just been through; `warnings` is what it said of which hosts."""
-    looked_at = [name for name in before.inputs if name not in before.hosts]
+    """Note how the hosts are after a playbook; `warnings` is what it said of which hosts.
+
+    The coordinator was in it in any case: what it registers has changed then, though its roles were not gone through.
+    """
+    if before.everything:
+        return
+    coordinator = known.coordinator.name
+    asked = [name for name in before.inputs if name not in before.hosts or name == coordinator]
     record = {name: entry for name, entry in _read(federation).items() if name in before.hosts}
-    for name, answer in _ask(federation, known, looked_at).items():
+    for name, answer in _ask(federation, known, asked).items():
+        last = record.get(name)
         record[name] = _Left(
             inputs=before.inputs[name],
             written=_written(federation, known, name),
+            members=before.members if name == coordinator else "",
             fingerprint=answer["fingerprint"],
-            at=time.time(),
-            warnings=[warning for warning, concerned in warnings.items() if name in concerned],
+            at=last.at if last else time.time(),
+            warnings=last.warnings if last else [one for one, concerned in warnings.items() if name in concerned],
         )
     inventory.replace_file(_file(federation), _Record.dump_json(record, indent=1).decode() + "\n")
 
@@ -153,22 +165,18 @@ def _inputs(federation: FederationFolder, known: inventory.Hosts) -> dict[str, s
     general = _reads(federation, [file.read_text(errors="replace") for file in _files(federation.path / "group_vars")])
     inputs = {}
     for name in _names(known):
-        own = [
-            path
-            for suffix in ("", ".yml", ".yaml", ".json")
-            for path in _files(_host_vars(federation) / f"{name}{suffix}")
-        ]
-        if name == known.coordinator.name:
-            own += [
-                *_files(_host_vars(federation)),
-                *_files(federation.approved_file),
-                *_files(federation.blocked_file),
-            ]
+        places = [federation.path / "host_vars" / f"{name}{suffix}" for suffix in ("", ".yml", ".yaml", ".json")]
+        places += [federation.blocked_file] if name == known.coordinator.name else []
+        own = [file for place in places for file in _files(place)]
         described = _described(federation, known, name)
         read = _reads(federation, [described, *(file.read_text(errors="replace") for file in own)])
         if general is not None and read is not None:
             inputs[name] = _hash(common, described, *general, *read, *_contents(own))
     return inputs
+
+
+def _members(federation: FederationFolder) -> str:
+    return _hash(*_contents([federation.hosts_file, *_files(federation.approved_file)]))
 
 
 def _written(federation: FederationFolder, known: inventory.Hosts, name: str) -> str:
@@ -180,10 +188,6 @@ def _written(federation: FederationFolder, known: inventory.Hosts, name: str) ->
 
 def _written_folders(federation: FederationFolder) -> list[Path]:
     return [federation.ca_certificate.parent, federation.backup_key.parent]
-
-
-def _host_vars(federation: FederationFolder) -> Path:
-    return federation.path / "host_vars"
 
 
 def _contents(files: Iterable[Path]) -> list[str]:
@@ -210,7 +214,7 @@ def _files(path: Path) -> Iterator[Path]:
 def _described(federation: FederationFolder, known: inventory.Hosts, name: str) -> str:
     """What the inventory says of a host; of hosts.yml, whose shape is the operator's, all of it."""
     text = federation.hosts_file.read_text()
-    if name == known.coordinator.name or federation.platform_file is None:
+    if federation.platform_file is None:
         return text
     document = json.loads(text)
     ours = (name, known.coordinator.name)
