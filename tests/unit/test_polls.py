@@ -86,6 +86,35 @@ except Enough:
 print(json.dumps([waits, now[0]]))
 """
 )
+_SUPEREXEC = (
+    _SCRIPT.replace("{kind}", "SUPEREXEC")
+    + """
+import superexec
+place = importlib.import_module(superexec.PLACE)
+class Enough(BaseException):
+    pass
+begun = []
+class Client:
+    close = lambda self: None
+    def AcquireTask(self, request):
+        if begun and waits[-3:] == [1] * 3:
+            raise Enough
+        there = not begun and now[0] >= 9
+        return SimpleNamespace(HasField=lambda name: there, token="t", task=SimpleNamespace(task_id=1, run_id=2))
+place.RuntimeHttpClient = SimpleNamespace(from_server_address=lambda **words: Client())
+place.get_executor = lambda *words, **more: SimpleNamespace(
+    reconcile=lambda: None, close=lambda: None, get_eligible_capacity=lambda *words, **more: ([], []))
+for name in ("register_signal_handlers", "_handle_launch_result", "validate_and_resolve_root_certificates"):
+    setattr(place, name, lambda *words, **more: None)
+place.AutoExecPlugin.launch_task = lambda self, **words: begun.append(1) or True
+superexec.ask_sooner(pace)
+try:
+    place.run_superexec(runtime_api_address="127.0.0.1:9", insecure=True)
+except Enough:
+    pass
+print(json.dumps([waits, now[0]]))
+"""
+)
 
 
 def done_by(flower: Path, script: str) -> tuple[list[float], float]:
@@ -120,6 +149,14 @@ def test_a_supernode_asks_sooner_after_a_message_and_as_flower_does_where_there_
     assert of_the_reply[:10] == [0.1] * 10
     assert 11 <= 9 + sum(of_the_reply) <= 11.2
     assert after == [0.5, 0.5, 0.5]
+
+
+def test_a_superexec_asks_sooner_after_a_task_and_as_flower_does_where_there_was_none(flower: Path) -> None:
+    waits, _ = done_by(flower, _SUPEREXEC)
+    assert waits[:9] == [1] * 9
+    after = waits[9:]
+    assert after[0] == 0.1 and after == sorted(after)
+    assert sum(one for one in after if one < 1) <= 11, "ten seconds after a task it asks every second again"
 
 
 def test_all_else_that_flower_asks_of_the_clock_is_answered_by_pythons_own() -> None:

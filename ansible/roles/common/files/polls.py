@@ -3,13 +3,14 @@
 """Lets Flower ask sooner for what it waits for, while something is going on.
 
 A SuperNode asks the SuperLink for its next message, and a ServerApp for its replies, every three seconds; a SuperNode
-asks itself every half a second whether its app has replied. With this the wait is a tenth of the time since a message
-last came or went, never longer than Flower's own, and with a lower bound that a SuperLink of many sites stands. So what
-takes long costs a tenth more at most, and where nothing happens nobody is asked more often.
+asks itself every half a second whether its app has replied, and a SuperExec every second whether there is a task. With
+this the wait is a tenth of the time since something last came or went, never longer than Flower's own, and with a lower
+bound that a SuperLink of many sites stands. So what takes long costs a tenth more at most, and where nothing happens
+nobody is asked more often.
 
-The two modules of Flower's wait by `time.sleep(3)` and `time.sleep(0.5)`. In each of them, and nowhere else, the name
-`time` is made to mean a clock that waits so instead; whatever else they ask of it, Python's own answers. Where a
-version of Flower has another shape, it waits as it always did.
+The modules of Flower's wait by `time.sleep` of such a number. In each of them, and nowhere else, the name `time` is made
+to mean a clock that waits so instead; whatever else they ask of it, Python's own answers. Where a version of Flower has
+another shape, it waits as it always did.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ SWITCH = "FLOWERBED_QUICK_POLLS"
 # Each of Flower's waits, in seconds, to the shortest that it becomes: fifty sites must not ask all the time.
 SUPERNODE = {3: 0.5, 0.5: 0.1}
 SERVERAPP = {3: 0.2}
+SUPEREXEC = {1: 0.1}
 _SHARE = 0.1
 _NAME = "time"
 
