@@ -9,8 +9,8 @@ bound that a SuperLink of many sites stands. So what takes long costs a tenth mo
 nobody is asked more often.
 
 The modules of Flower's wait by `time.sleep` of such a number. In each of them, and nowhere else, the name `time` is
-made to mean a clock that waits so instead; whatever else they ask of it, Python's own answers. Where a version of Flower
-has another shape, it waits as it always did.
+made to mean a clock that waits so instead; whatever else they ask of it, Python's own answers. Where a version of
+Flower has another shape, it waits as it always did.
 """
 
 from __future__ import annotations
