@@ -17,7 +17,8 @@ from typing import Any
 
 from flowerbed.paths import REPOSITORY
 from tests import readme
-from tests.bench import plot
+from tests.bench import limits, plot
+from tests.bench.units import said
 
 FOLDER = Path(__file__).parent / "results"
 PAGE = Path(__file__).parent / "results.md"
@@ -145,12 +146,6 @@ def _row(what: str, side: str, values: Mapping[str, float], unit: str, aim: floa
     return f"| {' | '.join(cells)} | {'' if aim is None else f'≤ {said(aim, unit)}'} |"
 
 
-def said(value: float, unit: str) -> str:
-    """A value as one reads it."""
-    digits = 2 if abs(value) < 10 and not unit else 1 if abs(value) < 100 else 0
-    return f"{value:.{digits}f}{f' {unit}' if unit else ''}"
-
-
 def table(documents: Sequence[Mapping[str, Any]]) -> str:
     """The figures that have an aim, as the README has them."""
     lines = ["| | measured | aim | command | load of the machine |", "|---|---|---|---|---|"]
@@ -172,6 +167,7 @@ def render() -> None:
     PAGE.write_text(page(documents))
     plot.write(documents)
     readme.put(NAME, table(documents))
+    readme.put(limits.NAME, limits.table(documents))
 
 
 if __name__ == "__main__":

@@ -3,12 +3,13 @@
 import pytest
 
 from tests import readme
-from tests.bench import record
+from tests.bench import limits, record
 from tests.faults import results as faults
 from tests.upgrade import matrix
 
 TABLES = {
     record.NAME: lambda: record.table(record.read()),
+    limits.NAME: lambda: limits.table(record.read()),
     faults.NAME: faults.short,
     matrix.NAME: matrix.table,
 }
