@@ -1,0 +1,50 @@
+"""The SuperLink's database waits for its turn to write, in each supported version of Flower."""
+
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from flowerbed.paths import ANSIBLE
+
+FILES = ANSIBLE / "roles" / "common" / "files"
+# Flower's own database of a SuperLink, of the version that is first among the folders.
+_SCRIPT = """
+import importlib, sys
+sys.path.insert(0, sys.argv[1])
+import superlink
+place = importlib.import_module(superlink.PLACE)
+superlink.wait_longer(place)
+from flwr.supercore.object_store.sql_object_store import SqlObjectStore
+store = SqlObjectStore(sys.argv[2])
+store.initialize()
+print(store.query("PRAGMA busy_timeout")[0], store.query("PRAGMA journal_mode")[0], flush=True)
+sys.stdin.readline()
+store.query("CREATE TABLE written (one INTEGER)")
+print("written", flush=True)
+"""
+LOCKED_FOR = 6.0
+"""Seconds; Flower itself gives up after five."""
+
+
+def test_a_write_waits_longer_than_flowers_own_five_seconds(flower: Path, tmp_path: Path) -> None:
+    database = tmp_path / "superlink.db"
+    with subprocess.Popen(
+        [sys.executable, "-c", _SCRIPT, str(FILES), str(database)],
+        env={"PYTHONPATH": str(flower), "FLWR_TELEMETRY_ENABLED": "0", "HOME": str(tmp_path)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        assert process.stdout.readline().split() == ["{'timeout':", "60000}", "{'journal_mode':", "'wal'}"]
+        other = sqlite3.connect(database, isolation_level=None)
+        other.execute("BEGIN EXCLUSIVE")
+        process.stdin.write("\n")
+        process.stdin.flush()
+        time.sleep(LOCKED_FOR)
+        other.execute("ROLLBACK")
+        other.close()
+        assert process.stdout.readline() == "written\n"
+    assert process.returncode == 0
