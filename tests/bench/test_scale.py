@@ -5,6 +5,7 @@ federation of its own would cost minutes more and tell the same: the SuperLink i
 """
 
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,9 @@ APP = Path(__file__).parents[1] / "apps" / "steady"
 NODES = {10: (1, 10, 100), 50: (1, 10)}
 """Hospitals, and the megabytes of the models."""
 ROUNDS = 2
+IDLE = 60.0
+"""Seconds."""
+OWN = "SuperLink"
 BYTES_A_NUMBER = 8
 MEGA = 1_000_000
 LINK = "flower-superlink"
@@ -73,7 +77,10 @@ def taken(standing: Standing) -> Taken:
 
 def test_one_superlink_carries_models_of_each_size(standing: Standing) -> None:
     count = int(standing.federation.name.removeprefix("scale"))
-    figures = []
+    before = taken(standing)
+    time.sleep(IDLE)
+    idle = (taken(standing).processor - before.processor) * 60 / IDLE
+    figures = [Figure(f"{count} hospitals that wait: processor a minute", "s", {OWN: [idle]})]
     for megabytes in NODES[count]:
         standing.host("coordinator").check_output(f"systemctl restart {LINK}")
         standing.succeed("up", standing.path)  # until every site is online again
@@ -86,12 +93,11 @@ def test_one_superlink_carries_models_of_each_size(standing: Standing) -> None:
         after = taken(standing)
         rounds = [entry["train"]["seconds"] for entry in answer["rounds"]]
         what = f"{count} hospitals, {megabytes} MB"
-        own = "SuperLink"
         figures += [
-            Figure(f"{what}: a round", "s", {own: rounds}),
-            Figure(f"{what}: processor a round", "s", {own: [(after.processor - before.processor) / ROUNDS]}),
-            Figure(f"{what}: memory at most", "MB", {own: [after.memory]}),
-            Figure(f"{what}: the database grows a round", "MB", {own: [(after.database - before.database) / ROUNDS]}),
+            Figure(f"{what}: a round", "s", {OWN: rounds}),
+            Figure(f"{what}: processor a round", "s", {OWN: [(after.processor - before.processor) / ROUNDS]}),
+            Figure(f"{what}: memory at most", "MB", {OWN: [after.memory]}),
+            Figure(f"{what}: the database grows a round", "MB", {OWN: [(after.database - before.database) / ROUNDS]}),
         ]
         name, command = f"scale-{count:02}", f"./scripts/test bench -k 'test_scale and {count}'"
         save(name, command, figures, NOTES.format(nodes=count, rounds=ROUNDS))
