@@ -46,6 +46,20 @@ TOUCHED = {
         f"mv /root/grpc $(realpath {CURRENT})/lib/python3.11/site-packages/",
     ),
     "who may read the data": ("chmod 0700 /srv/hospital", "chmod 0755 /srv/hospital"),
+    "who may come to the data": ("chmod 0700 /srv", "chmod 0755 /srv"),
+    "a unit that only a message starts": (
+        "mkdir /etc/systemd/system/flower-clientapp-warm.service.d/more.d",
+        "rmdir /etc/systemd/system/flower-clientapp-warm.service.d/more.d",
+    ),
+    "a service more": (
+        "systemd-run --quiet --unit=more python3 -m http.server 8123; "
+        "until ss -Hltn | grep -q :8123; do sleep 0.1; done",
+        "systemctl stop more",
+    ),
+    "a program that was removed": (
+        "mv /usr/bin/openssl /usr/bin/openssl.kept",
+        "mv /usr/bin/openssl.kept /usr/bin/openssl",
+    ),
 }
 
 
@@ -64,6 +78,17 @@ def test_a_second_up_goes_through_no_host_that_is_as_it_was_left(standing: Stand
     # What the roles said of the hosts is said still.
     (concerned,) = {tuple(hosts) for hosts in again["warnings"].values()}
     assert sorted(concerned) == sorted(HOSTS)
+
+
+def test_without_the_coordinators_record_no_site_is_taken_for_registered(standing: Standing) -> None:
+    known, record = inventory.read(standing.federation), "/var/lib/flower/nodes.json"
+    assert settled.find(standing.federation, known, look=True).everything
+    coordinator = standing.host("coordinator")
+    coordinator.check_output(f"mv {record} {record}.kept")
+    try:
+        assert settled.find(standing.federation, known, look=True).hosts == []
+    finally:
+        coordinator.check_output(f"mv {record}.kept {record}")
 
 
 @pytest.mark.parametrize("host", HOSTS)

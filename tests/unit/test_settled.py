@@ -141,6 +141,10 @@ def test_a_file_elsewhere_that_a_variable_names_counts(federation: FederationFol
     [
         "{{ lookup('ansible.builtin.pipe', 'pass show token') }}",
         "{{ lookup('ansible.builtin.file', '/run/user/token') }}",
+        "{{ lookup('ansible.builtin.file', inventory_dir ~ '/tokens/' ~ inventory_hostname) }}",
+        "{{ {'a': {'b': 1}} | combine({'c': lookup('ansible.builtin.pipe', 'date')}) }}",
+        "{{ '%s' | strftime }}",
+        "$ANSIBLE_VAULT;1.1;AES256",
         "{{ query('ansible.builtin.url', 'https://vault.example') }}",
         "{{ now() }}",
         "{{ hostvars['hospital-b'].supernode_labels }}",
@@ -154,6 +158,39 @@ def test_a_host_whose_variables_read_what_cannot_be_foreseen_is_never_settled(
     assert set(read(federation)[0]) == {"coordinator", "hospital-b"}
     (federation.path / "group_vars" / "all.yml").write_text(f'a: "{value}"\n')
     assert read(federation)[0] == {}
+
+
+@pytest.mark.parametrize(
+    "text", ["# of about ~30 sites", "a: x/~nobody-of-this-name/y", f"a: /{'x' * 300}", "a: /root/of/somebody"]
+)
+def test_what_only_looks_like_a_path_is_none(federation: FederationFolder, text: str) -> None:
+    (federation.path / "group_vars" / "all.yml").write_text(f"{text}\n")
+    assert set(read(federation)[0]) == EVERYONE
+
+
+def test_a_link_to_nothing_is_passed_over_and_one_to_a_folder_is_followed(
+    federation: FederationFolder, tmp_path: Path
+) -> None:
+    (federation.path / "group_vars" / ".#all.yml").symlink_to("somebody@somewhere")
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (federation.path / "group_vars" / "all").symlink_to(shared)
+    assert changed(federation, lambda: (shared / "more.yml").write_text("a: 1\n")) == EVERYONE
+
+
+def test_what_cannot_be_read_makes_nobody_settled_and_ends_nothing(
+    federation: FederationFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    assert settled.find(federation, inventory.read(federation), look=False) == settled.Settled({}, "")
+
+
+def test_the_coordinators_variables_concern_every_host(federation: FederationFolder) -> None:
+    file = federation.path / "host_vars" / "coordinator.yml"
+    assert changed(federation, lambda: file.write_text("gateway_port: 8443\n")) == EVERYONE
 
 
 def test_who_writes_of_lookups_and_groups_in_a_comment_reads_nothing(federation: FederationFolder) -> None:

@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -28,14 +29,20 @@ SECONDS = 86400.0
 _AT_ONCE = 25
 _PROGRAM = Path(__file__).with_name("fingerprint.py")
 # What variables may read, and what is known of it then: anything else could have changed unseen.
-_READS_FILE = re.compile(r"lookup\(\s*'(?:ansible\.builtin\.)?file',\s*inventory_dir\s*~\s*'/([^']+)'[^()]*\)")
+_READS_FILE = re.compile(
+    r"lookup\(\s*'(?:ansible\.builtin\.)?file',\s*inventory_dir\s*~\s*'/([^']+)'(?:\s*,\s*\w+\s*=\s*\w+)*\s*\)"
+)
 _READS_ENVIRONMENT = re.compile(r"lookup\(\s*'(?:ansible\.builtin\.)?env',\s*'(\w+)'\s*\)")
 _READS_COORDINATOR = re.compile(r"hostvars\[groups\['(?:gateway|superlink)'\] \| first\]")
 _UNFORESEEN = re.compile(
-    r"\b(?:lookup|query|q|now)\s*\(|\brandom\b|\b(?:hostvars|groups)\b|\b(?:playbook_dir|role_path)\b"
+    r"\b(?:lookup|query|q|now)\s*\(|\|\s*random\b|\bstrftime\b|\bhostvars\b|\bgroups\s*[\[.|]|\b(?:playbook_dir|role_path)\b"
+    r"|\$ANSIBLE_VAULT"
 )
-_TEMPLATE = re.compile(r"{{.*?}}|{%.*?%}", re.DOTALL)
+_COMMENT = re.compile(r"^\s*#.*$", re.MULTILINE)
+_FOLDER = re.compile(r"{{\s*inventory_dir\s*}}")
 _LOCAL_PATH = re.compile(r"(?<![\w.])[~/][\w./+@-]+")
+# A host whose folders do not answer is asked no longer than this.
+_SECONDS_TO_ANSWER = "60"
 
 
 class _Left(BaseModel):
@@ -70,28 +77,35 @@ class Settled:
 
 def find(federation: FederationFolder, known: inventory.Hosts, *, look: bool) -> Settled:
     """Find the hosts that are settled; none without `look`, and nobody is asked then."""
-    inputs, members = _inputs(federation, known), _members(federation)
+    try:
+        inputs, members = _inputs(federation, known), _members(federation)
+        written = {name: _written(federation, known, name) for name in inputs}
+    except OSError:  # Ansible says it better where it has to read that
+        return Settled({}, "")
     record, now = _read(federation), time.time()
     candidates = [
         name
         for name, digest in inputs.items()
         if (last := record.get(name))
-        and (last.inputs, last.written) == (digest, _written(federation, known, name))
+        and (last.inputs, last.written) == (digest, written[name])
         and 0 <= now - last.at < SECONDS
     ]
     if not look or not candidates:
         return Settled(inputs, members)
-    answers = _ask(federation, known, candidates)
     coordinator = known.coordinator.name
-    offline = answers.get(coordinator, {}).get("offline", [])
+    answers = _ask(federation, known, {*candidates, coordinator})
+    if coordinator not in answers:
+        return Settled(inputs, members)  # nobody knows who is registered
+    sites: dict[str, bool] | None = answers[coordinator]["sites"]
     settled = [
         name
         for name in candidates
-        if name not in offline and answers.get(name, {}).get("fingerprint") == record[name].fingerprint
+        if answers.get(name, {}).get("fingerprint") == record[name].fingerprint
+        and (name == coordinator or sites is None or sites.get(name, False))
     ]
     everything = set(settled) == set(_names(known)) and record[coordinator].members == members
     warnings: dict[str, list[str]] = {}
-    for name in settled:
+    for name in settled if everything else [name for name in settled if name != coordinator]:
         for warning in record[name].warnings:
             warnings.setdefault(warning, []).append(name)
     return Settled(inputs, members, settled, everything, warnings)
@@ -117,7 +131,7 @@ def remember(
             members=before.members if name == coordinator else "",
             fingerprint=answer["fingerprint"],
             at=last.at if last else time.time(),
-            warnings=last.warnings if last else [one for one, concerned in warnings.items() if name in concerned],
+            warnings=[one for one, concerned in warnings.items() if name in concerned],
         )
     inventory.replace_file(_file(federation), _Record.dump_json(record, indent=1).decode() + "\n")
 
@@ -137,14 +151,14 @@ def _read(federation: FederationFolder) -> dict[str, _Left]:
         return {}
 
 
-def _ask(federation: FederationFolder, known: inventory.Hosts, names: list[str]) -> dict[str, dict[str, Any]]:
+def _ask(federation: FederationFolder, known: inventory.Hosts, names: Iterable[str]) -> dict[str, dict[str, Any]]:
     """What each host's program says; a host that says nothing is missing."""
     hosts = {known.coordinator.name: known.coordinator, **known.sites}
-    program = _PROGRAM.read_text()
+    command = ["timeout", "--kill-after=5", _SECONDS_TO_ANSWER, "/usr/bin/python3", "-I", "-c", _PROGRAM.read_text()]
 
     def one(name: str) -> tuple[str, dict[str, Any]] | None:
         try:
-            answer = json.loads(ssh.Shell(federation, hosts[name]).run(["/usr/bin/python3", "-I", "-c", program]))
+            answer = json.loads(ssh.Shell(federation, hosts[name]).run(command))
         except (WorkFailed, ValueError):
             return None
         return name, answer
@@ -165,7 +179,11 @@ def _inputs(federation: FederationFolder, known: inventory.Hosts) -> dict[str, s
     general = _reads(federation, [file.read_text(errors="replace") for file in _files(federation.path / "group_vars")])
     inputs = {}
     for name in _names(known):
-        places = [federation.path / "host_vars" / f"{name}{suffix}" for suffix in ("", ".yml", ".yaml", ".json")]
+        places = [
+            federation.path / "host_vars" / f"{one}{suffix}"
+            for one in {name, known.coordinator.name}  # whose variables the others' may name
+            for suffix in ("", ".yml", ".yaml", ".json")
+        ]
         places += [federation.blocked_file] if name == known.coordinator.name else []
         own = [file for place in places for file in _files(place)]
         described = _described(federation, known, name)
@@ -202,13 +220,13 @@ def _hash(*texts: str) -> str:
 
 
 def _files(path: Path) -> Iterator[Path]:
-    """The files at and below a path, through the links that the collection is made of."""
+    """The files at and below a path, through links as Ansible goes."""
     if path.is_file():
         yield path
     elif path.is_dir():
-        for folder, folders, names in os.walk(path):
+        for folder, folders, names in os.walk(path, followlinks=True):
             folders[:] = [name for name in folders if name not in ("__pycache__", "molecule", "collections")]
-            yield from (Path(folder) / name for name in names)
+            yield from (file for name in names if (file := Path(folder) / name).is_file())
 
 
 def _described(federation: FederationFolder, known: inventory.Hosts, name: str) -> str:
@@ -227,18 +245,25 @@ def _reads(federation: FederationFolder, texts: list[str]) -> list[str] | None:
     """What the variables read beside themselves, as text; None where they read what nobody can foresee."""
     found: list[str] = []
     for text in texts:
-        for name in _READS_ENVIRONMENT.findall(text):
-            found.append(f"{name}={os.environ.get(name, '')}")
-        paths = [federation.path / name for name in _READS_FILE.findall(text)]
-        paths += [Path(word).expanduser() for word in _LOCAL_PATH.findall(text)]
-        for path in paths:
-            if path.is_file():
-                stat = path.stat()
-                found.append(f"{path} {stat.st_mtime_ns} {stat.st_size}")
-        for template in _TEMPLATE.findall(text):
-            rest = template
-            for known in (_READS_FILE, _READS_ENVIRONMENT, _READS_COORDINATOR):
-                rest = known.sub("", rest)
-            if _UNFORESEEN.search(rest):
-                return None
+        said = _COMMENT.sub("", text)
+        found += [f"{name}={os.environ.get(name, '')}" for name in _READS_ENVIRONMENT.findall(said)]
+        found += [_stat(federation.path / name) for name in _READS_FILE.findall(said)]
+        paths = [Path(word) for word in _LOCAL_PATH.findall(_FOLDER.sub(str(federation.path), said))]
+        # What is in these two is known already, and written by the playbook, too.
+        of_ours = (federation.secrets, federation.state)
+        found += [_stat(path) for path in paths if not any(path.is_relative_to(folder) for folder in of_ours)]
+        for known in (_READS_FILE, _READS_ENVIRONMENT, _READS_COORDINATOR):
+            said = known.sub("", said)
+        if _UNFORESEEN.search(said):
+            return None
     return found
+
+
+def _stat(path: Path) -> str:
+    """When a file on this machine, or what is directly in a folder, was last changed; empty where there is none."""
+    with suppress(OSError, RuntimeError):  # most of what looks like a path is one of a host's, or none
+        path = path.expanduser()
+        each = sorted(path.iterdir()) if path.is_dir() else [path] if path.is_file() else []
+        stats = [(one, one.stat()) for one in each if one.is_file()]
+        return "\n".join(f"{one} {stat.st_mtime_ns} {stat.st_size}" for one, stat in stats)
+    return ""
