@@ -1,6 +1,9 @@
 """A host is settled only while nothing that its roles read on this machine has changed, and for a day at most."""
 
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -68,6 +71,25 @@ def changed(federation: FederationFolder, change: Callable[[], object]) -> set[s
 def test_what_nobody_touched_is_as_it_was(federation: FederationFolder) -> None:
     assert changed(federation, lambda: None) == set()
     assert set(read(federation)[0]) == EVERYONE
+
+
+def test_another_process_comes_to_the_same(federation: FederationFolder) -> None:
+    for name in ("coordinator", "hospital-a"):
+        secret = f"{{{{ lookup('ansible.builtin.file', inventory_dir ~ '/secrets/{name}') }}}}"
+        (federation.secrets / name).write_text(name)
+        (federation.path / "host_vars" / f"{name}.yml").write_text(f'a: "{secret}"\n')
+    program = (
+        "import sys; from flowerbed import inventory, settled; from flowerbed.federation import FederationFolder; "
+    )
+    program += "from pathlib import Path; one = FederationFolder(Path(sys.argv[1])); "
+    program += "print(settled.find(one, inventory.read(one), look=False).inputs)"
+    said = {
+        subprocess.check_output(
+            [sys.executable, "-c", program, federation.path], env=os.environ | {"PYTHONHASHSEED": str(seed)}
+        )
+        for seed in range(8)
+    }
+    assert len(said) == 1
 
 
 @pytest.mark.parametrize(

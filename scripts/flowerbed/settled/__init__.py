@@ -181,7 +181,7 @@ def _inputs(federation: FederationFolder, known: inventory.Hosts) -> dict[str, s
     for name in _names(known):
         places = [
             federation.path / "host_vars" / f"{one}{suffix}"
-            for one in {name, known.coordinator.name}  # whose variables the others' may name
+            for one in sorted({name, known.coordinator.name})  # whose variables the others' may name
             for suffix in ("", ".yml", ".yaml", ".json")
         ]
         places += [federation.blocked_file] if name == known.coordinator.name else []
