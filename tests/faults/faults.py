@@ -323,8 +323,9 @@ def with_package(name: str) -> Deed:
     """Let the hosts have a release that they do not have yet: one with this package as well."""
 
     def want(bed: Bed) -> None:
+        before = bed.standing.succeed("release", "build", bed.standing.path)["id"]
         bed.standing.succeed("release", "add", bed.standing.path, name)
-        bed.standing.succeed("release", "build", bed.standing.path)
+        assert bed.standing.succeed("release", "build", bed.standing.path)["id"] != before
 
     return want
 
@@ -343,7 +344,7 @@ HALF_DONE = [
         "`up` killed while it installs a release",
         ("up",),
         at="Switch the host to the release",
-        prepare=with_package("tomli-w"),
+        prepare=with_package("more-itertools"),
     ),
     HalfDone(
         "`up` killed while it writes configuration",
