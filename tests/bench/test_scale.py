@@ -28,8 +28,8 @@ MEGA = 1_000_000
 LINK = "flower-superlink"
 DATABASE = "/var/lib/flower/superlink/superlink.db"
 NOTES = (
-    "{nodes} hospitals and the SuperLink on one machine with two cores; a client adds one to each number and does "
-    "nothing else. Each model had {rounds} rounds of training; the SuperLink was started anew before. Processor time "
+    "{nodes} hospitals and the SuperLink on one machine with two cores; a client adds a number of its own to each "
+    "number and does nothing else. Each model had {rounds} rounds of training; the SuperLink was started anew before. Processor time "
     "and memory are the SuperLink's process alone."
 )
 

@@ -16,6 +16,8 @@ def train(message: Message, context: Context) -> Message:
         raise ValueError(f"no column 'age' in the data of partition {partition}")
     time.sleep(float(config["slow-seconds"] if partition == config["slow-partition"] else config["seconds"]))
     weights = message.content["arrays"].to_numpy_ndarrays()[0] + 1.0
+    # What two sites reply alike, the SuperLink would keep once.
+    weights[1:] += 1e-6 * partition
     content = {
         "arrays": ArrayRecord([weights]),
         "metrics": MetricRecord({"steps": float(weights[0]), "num-examples": 1}),
