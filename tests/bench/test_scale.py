@@ -29,8 +29,8 @@ LINK = "flower-superlink"
 DATABASE = "/var/lib/flower/superlink/superlink.db"
 NOTES = (
     "{nodes} hospitals and the SuperLink on one machine with two cores; a client adds a number of its own to each "
-    "number and does nothing else. Each model had {rounds} rounds of training; the SuperLink was started anew before. Processor time "
-    "and memory are the SuperLink's process alone."
+    "number and does nothing else. Each model had {rounds} rounds of training; the SuperLink was started anew before. "
+    "Processor time and memory are the SuperLink's process alone."
 )
 
 
