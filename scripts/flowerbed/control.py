@@ -57,7 +57,10 @@ def open_way(federation: FederationFolder) -> Iterator[Way]:
         if trusted is not None:
             _check_certificate(federation, shell.host.name, port)
         connection = Connection(f"127.0.0.1:{port}", trusted, insecure=trusted is None, flwr=process, home=home)
-        again = lambda: _deployed(federation, _facts(shell))  # noqa: E731 - a line
+
+        def again() -> Deployed:
+            return _deployed(federation, _facts(shell))
+
         yield Way(connection, shell, replace(_deployed(federation, facts), again=again))
 
 

@@ -42,8 +42,8 @@ TOUCHED = {
         f"ln -sfn releases/$(ls /opt/flower/releases | head -1) {CURRENT}",
     ),
     "a package of the release": (
-        f"mv $(realpath {CURRENT})/lib/python3.11/site-packages/grpc /root/",
-        f"mv /root/grpc $(realpath {CURRENT})/lib/python3.11/site-packages/",
+        f"mv $(realpath {CURRENT})/lib/python3.11/site-packages/grpc /var/tmp/",
+        f"mv /var/tmp/grpc $(realpath {CURRENT})/lib/python3.11/site-packages/",
     ),
     "who may read the data": ("chmod 0700 /srv/hospital", "chmod 0755 /srv/hospital"),
     "who may come to the data": ("chmod 0700 /srv", "chmod 0755 /srv"),
