@@ -1,4 +1,4 @@
-"""How far one SuperLink goes: a table from what `test_scale` measured, for the README."""
+"""How far one SuperLink goes: a part of the README from what `test_scale` measured."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ _COLUMNS = ("a round", "processor a round", "memory at most", "the database grow
 
 
 def table(documents: Sequence[Mapping[str, Any]]) -> str:
-    """A row for each number of hospitals and size of the model, with the median of each figure."""
+    """A row for each number of hospitals and size of the model, with the median of each figure; empty without any."""
     rows: dict[tuple[int, int], dict[str, str]] = {}
     for one in documents:
         if not one["benchmark"].startswith("scale-"):
@@ -22,7 +22,13 @@ def table(documents: Sequence[Mapping[str, Any]]) -> str:
             if found := _OF.fullmatch(figure["what"]):
                 (side,) = figure["sides"].values()
                 rows.setdefault((int(found[1]), int(found[2])), {})[found[3]] = said(side["median"], figure["unit"])
+    if not rows:
+        return ""
     lines = [
+        "### How far one SuperLink goes",
+        "",
+        "What one SuperLink takes for a round with so many hospitals and a model of such a size, all hosts on one machine:",
+        "",
         "| hospitals | model | a round | the SuperLink's processor time in it | its memory at most | "
         "its database grows a round |",
         "|---|---|---|---|---|---|",
