@@ -27,7 +27,7 @@ def table(documents: Sequence[Mapping[str, Any]]) -> str:
     lines = [
         "### How far one SuperLink goes",
         "",
-        "What one SuperLink takes for a round with so many hospitals and a model of such a size, all hosts on one machine:",
+        "What one SuperLink takes for a round with so many hospitals and such a model, all hosts on one machine:",
         "",
         "| hospitals | model | a round | the SuperLink's processor time in it | its memory at most | "
         "its database grows a round |",
