@@ -9,7 +9,7 @@ from tests.bench.units import said
 NAME = "how far one SuperLink goes"
 """Of the README's table."""
 _OF = re.compile(r"(\d+) hospitals, (\d+) MB: (.*)")
-_COLUMNS = ("a round", "processor a round", "memory at most", "the database grows a round")
+_COLUMNS = ("a round", "processor a round", "memory at most", "the database at most", "the database grows")
 
 
 def table(documents: Sequence[Mapping[str, Any]]) -> str:
@@ -30,8 +30,8 @@ def table(documents: Sequence[Mapping[str, Any]]) -> str:
         "What one SuperLink takes for a round with so many hospitals and such a model, all hosts on one machine:",
         "",
         "| hospitals | model | a round | the SuperLink's processor time in it | its memory at most | "
-        "its database grows a round |",
-        "|---|---|---|---|---|---|",
+        "its database at most | which grows with each later round by |",
+        "|---|---|---|---|---|---|---|",
     ]
     for (hospitals, megabytes), row in sorted(rows.items()):
         lines.append(f"| {hospitals} | {megabytes} MB | {' | '.join(row.get(name, '') for name in _COLUMNS)} |")

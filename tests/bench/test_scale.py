@@ -7,6 +7,7 @@ federation of its own would cost minutes more and tell the same: the SuperLink i
 import os
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,9 @@ BYTES_A_NUMBER = 8
 MEGA = 1_000_000
 LINK = "flower-superlink"
 DATABASE = "/var/lib/flower/superlink/superlink.db"
+WATCH, SIZES = "watch-database", "/root/sizes"
+_ROUNDS = f'find /var/lib/flower -name "[0-9]*.npy" -newer {SIZES}.begin | wc -l'
+_WATCHING = f"while sleep 1; do echo $({_ROUNDS}) $(du -cb {DATABASE}* | tail -n 1 | cut -f 1) >>{SIZES}; done"
 NOTES = (
     "{nodes} hospitals and the SuperLink on one machine with two cores; a client adds a number of its own to each "
     "number and does nothing else. Each model had {rounds} rounds of training; the SuperLink was started anew before. "
@@ -60,8 +64,6 @@ class Taken:
     """Seconds."""
     memory: float
     """The most so far, in megabytes."""
-    database: float
-    """Megabytes on the disk."""
 
 
 def taken(standing: Standing) -> Taken:
@@ -70,9 +72,22 @@ def taken(standing: Standing) -> Taken:
     pid = coordinator.check_output(f"systemctl show --property=MainPID --value {LINK}")
     fields = coordinator.check_output(f"cat /proc/{pid}/stat").rpartition(")")[2].split()
     peak = coordinator.check_output(f"awk '/VmHWM/ {{ print $2 }}' /proc/{pid}/status")
-    size = coordinator.check_output(f"cat {DATABASE}* | wc -c")
     ticks = int(fields[11]) + int(fields[12])
-    return Taken(ticks / os.sysconf("SC_CLK_TCK"), int(peak) / 1000, int(size) / MEGA)
+    return Taken(ticks / os.sysconf("SC_CLK_TCK"), int(peak) / 1000)
+
+
+@contextmanager
+def watched(standing: Standing) -> Iterator[list[tuple[int, float]]]:
+    """Look at the database each second; once through, the list has the rounds done and the megabytes on the disk."""
+    coordinator = standing.host("coordinator")
+    coordinator.check_output(f"rm -f {SIZES}; touch {SIZES}.begin; systemd-run -q --unit={WATCH} sh -c '{_WATCHING}'")
+    found: list[tuple[int, float]] = []
+    try:
+        yield found
+    finally:
+        coordinator.check_output(f"systemctl stop {WATCH}")
+    lines = coordinator.check_output(f"cat {SIZES}").splitlines()
+    found += [(int(rounds), int(size) / MEGA) for rounds, size in map(str.split, lines)]
 
 
 def test_one_superlink_carries_models_of_each_size(standing: Standing) -> None:
@@ -88,16 +103,21 @@ def test_one_superlink_carries_models_of_each_size(standing: Standing) -> None:
         numbers = megabytes * MEGA // BYTES_A_NUMBER
         settings = {"size": numbers, "seconds": 0.0, "min-nodes": count, "num-server-rounds": ROUNDS}
         words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-        answer = standing.succeed("run", str(APP), "--federation", standing.path, "-c", "reply-timeout=3000.0", *words)
+        with watched(standing) as sizes:
+            command = ("run", str(APP), "--federation", standing.path, "-c", "reply-timeout=3000.0", *words)
+            answer = standing.succeed(*command)
         assert answer["status"] == "completed", answer["reason"]
         after = taken(standing)
         rounds = [entry["train"]["seconds"] for entry in answer["rounds"] if "train" in entry]
         what = f"{count} hospitals, {megabytes} MB"
+        at_most = max(size for _, size in sizes)
+        later = at_most - max(size for done, size in sizes if done <= 1)
         figures += [
             Figure(f"{what}: a round", "s", {OWN: rounds}),
             Figure(f"{what}: processor a round", "s", {OWN: [(after.processor - before.processor) / ROUNDS]}),
             Figure(f"{what}: memory at most", "MB", {OWN: [after.memory]}),
-            Figure(f"{what}: the database grows a round", "MB", {OWN: [(after.database - before.database) / ROUNDS]}),
+            Figure(f"{what}: the database at most", "MB", {OWN: [at_most]}),
+            Figure(f"{what}: the database grows", "MB", {OWN: [later / (ROUNDS - 1)]}),
         ]
         name, command = f"scale-{count:02}", f"./scripts/test bench -k 'test_scale and {count}'"
         save(name, command, figures, NOTES.format(nodes=count, rounds=ROUNDS))
