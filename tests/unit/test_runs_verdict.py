@@ -1,5 +1,8 @@
 """A run is complete only if every reply that was expected came."""
 
+from dataclasses import replace
+from typing import Any
+
 from test_runs_follow import read
 
 from flowerbed.runs.follow import Phase, ReplyError, Round
@@ -87,6 +90,16 @@ def test_a_site_that_was_not_online_is_missed() -> None:
     verdict = judge("success", expected_sites=3)
     assert (verdict.status, verdict.exit_code) == ("incomplete", 1)
     assert verdict.reason == "round 1 train: 2 of 3 sites were online; and 3 more"
+
+
+def test_a_site_that_was_not_online_is_named_where_the_notes_tell_who_was_asked() -> None:
+    phase = Phase("train", sampled=2, online=2, results=2, failures=0, asked=["7", "9"])
+    names = {"5": "north", "7": "south", "9": "west"}
+    judged: dict[str, Any] = {"expected_sites": 3, "nodes": list(names), "name_of": lambda node: names[node]}
+    verdict = decide("finished:completed", "", [Round(1, train=phase)], **judged)
+    assert verdict.reason == "round 1 train: 2 of 3 sites were online (north was not)"
+    some_of_them = replace(phase, sampled=1, asked=["7"])
+    assert decide("finished:completed", "", [Round(1, train=some_of_them)], **judged).reason.endswith("were online")
 
 
 def test_sampling_fewer_than_are_online_is_the_strategys_right() -> None:

@@ -372,6 +372,7 @@ class _Watch:
                 planned=self._follower.planned,
                 error=self._follower.error,
                 expected_sites=self._expected_sites,
+                nodes=self._deployed.sites.values(),
                 timed_out=timed_out,
                 name_of=self._deployed.site,
             )

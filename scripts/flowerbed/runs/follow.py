@@ -64,6 +64,8 @@ class Phase:
     metrics: Metrics = field(default_factory=dict)
     """Aggregated over the sites, as the strategy does it."""
     errors: list[ReplyError] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+    """Ids of the nodes that were sent a message, where the coordinator's notes tell."""
     silent: list[str] = field(default_factory=list)
     """Ids of the nodes that never replied, where the coordinator's notes tell."""
     began: float | None = None

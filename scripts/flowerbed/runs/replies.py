@@ -274,6 +274,7 @@ def _enrich(phase: Phase, exchanges: Sequence[Exchange]) -> None:
     if phase.results is None:
         phase.results = sum(one.outcome == "result" for one in exchanges)
         phase.failures = sum(one.outcome == "failure" for one in exchanges)
+    phase.asked = [one.node_id for one in exchanges]
     phase.silent = [one.node_id for one in exchanges if one.reply is None]
     errors = [one.reply.error for one in exchanges if one.reply and one.reply.error]
     if len(errors) >= len(phase.errors):

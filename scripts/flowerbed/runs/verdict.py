@@ -1,6 +1,6 @@
 """Decides how a run ended. Flower's exit codes do not tell, nor does the run's status alone."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 from flowerbed.runs.follow import Phase, Round
@@ -37,14 +37,16 @@ def decide(
     planned: int | None = None,
     error: str | None = None,
     expected_sites: int | None = None,
+    nodes: Collection[str] = (),
     timed_out: str | None = None,
     name_of: Callable[[str], str] = "node {}".format,
 ) -> Verdict:
     """Judge a finished run.
 
     `status` and `details` are the SuperLink's, `rounds`, `planned` and `error` come from the log,
-    `expected_sites` is the number of sites that ought to have been online (None: any), `name_of` gives a site's
-    name for a node id, `timed_out` why we stopped the run (None: we did not).
+    `expected_sites` is the number of sites that ought to have been online (None: any), `nodes` are the node ids of
+    all sites as far as they are known, `name_of` gives a site's name for a node id, `timed_out` why we stopped the run
+    (None: we did not).
     """
     if status == "finished:stopped":
         return Verdict(TIMED_OUT, timed_out, 1) if timed_out else Verdict(STOPPED, "somebody stopped it", 1)
@@ -55,7 +57,7 @@ def decide(
         if any(words in why for words in _CUT_OFF):
             return Verdict(FAILED, f"lost, its SuperLink went away: {why}", 1, lost=True)
         return Verdict(FAILED, why, 1)
-    faults = _faults(rounds, planned, expected_sites, name_of)
+    faults = _faults(rounds, planned, expected_sites, name_of, nodes)
     phases = [phase for round_ in rounds for phase in round_.phases]
     if not faults:
         return Verdict(COMPLETED, _praise(rounds, phases), 0)
@@ -81,7 +83,11 @@ def _lost(rounds: Sequence[Round], planned: int | None, expected_sites: int | No
 
 
 def _faults(
-    rounds: Sequence[Round], planned: int | None, expected_sites: int | None, name_of: Callable[[str], str]
+    rounds: Sequence[Round],
+    planned: int | None,
+    expected_sites: int | None,
+    name_of: Callable[[str], str],
+    nodes: Collection[str] = (),
 ) -> list[str]:
     faults = []
     for round_ in rounds:
@@ -90,11 +96,20 @@ def _faults(
             if phase.failures or phase.missing:
                 faults.append(f"{where}: {replies(phase)}{_why(phase, name_of)}")
             elif expected_sites is not None and phase.online is not None and phase.online < expected_sites:
-                faults.append(f"{where}: {phase.online} of {expected_sites} sites were online")
+                absent = _absent(phase, name_of, nodes)
+                faults.append(f"{where}: {phase.online} of {expected_sites} sites were online{absent}")
     begun = max((round_.number for round_ in rounds), default=0)
     if planned is not None and begun < planned:
         faults.append(f"{begun} of {planned} rounds took place")
     return faults
+
+
+def _absent(phase: Phase, name_of: Callable[[str], str], nodes: Collection[str]) -> str:
+    """Name the sites that were not online; where fewer were asked than were online, nobody knows."""
+    if len(phase.asked) != phase.online:
+        return ""
+    names = sorted({name_of(node) for node in nodes} - {name_of(node) for node in phase.asked})
+    return f" ({', '.join(names)} {'was' if len(names) == 1 else 'were'} not)" if names else ""
 
 
 def replies(phase: Phase) -> str:
