@@ -28,11 +28,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# Flower's program, and the module in which it installs the app that it was sent.
+# Flower's program by its package and its name, and the module in which it installs the app that it was sent.
 PROGRAMS = {
     "flwr-clientapp": ("flwr.supernode.cli", "flwr_clientapp", "flwr.supernode.runtime.run_clientapp"),
     "flwr-serverapp": (
-        "flwr.superlink.cli.flwr_serverapp",
+        "flwr.superlink.cli",
         "flwr_serverapp",
         "flwr.superlink.runtime.run_serverapp",
     ),
@@ -282,7 +282,7 @@ def work(options: argparse.Namespace, relay: Relay) -> int:
             ask_sooner(importlib.import_module(place))
             record_replies(importlib.import_module(place))
             work_in_results(importlib.import_module(place), run_of_this_task)
-        getattr(importlib.import_module(commands), command)()
+        beside("entry").program(commands, command)()
         code = 0
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
+import entry
 import polls
 
 sys.path.pop(0)
@@ -36,8 +37,7 @@ def main() -> None:
             ask_sooner(polls.Pace(polls.SUPEREXEC))
         except (ImportError, AttributeError) as error:
             print(f"tasks are asked for every second: {error}", flush=True)
-    commands, command = PROGRAM
-    getattr(importlib.import_module(commands), command)()
+    entry.program(*PROGRAM)()
 
 
 if __name__ == "__main__":

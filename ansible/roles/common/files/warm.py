@@ -282,13 +282,14 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=0)
     options = parser.parse_args()
     _call("prctl", _DUMPABLE, 0, 0, 0, 0)
-    commands, _, place = instance.PROGRAMS[options.program]
+    commands, command, place = instance.PROGRAMS[options.program]
     wanted = json.loads(options.preload) or of_the_release(Path(sys.prefix))
     try:
-        left = preload([commands, place, *wanted])
+        instance.beside("entry").program(commands, command)
+        left = preload([place, *wanted])
     except DoesNotFork as library:
         print(f"not imported beforehand: {library} (its threads outlast a fork)", flush=True)
-        rest = json.dumps([name for name in wanted if name != str(library)] or [commands])
+        rest = json.dumps([name for name in wanted if name != str(library)] or [place])
         os.execv(sys.executable, [sys.executable, "-P", *sys.argv, "--preload", rest])  # noqa: S606 - this program again
     if left:
         print(f"not imported beforehand: {', '.join(left)}", flush=True)
