@@ -349,7 +349,7 @@ HALF_DONE = [
     HalfDone(
         "`up` killed while it writes configuration",
         ("up",),
-        at=r"Configure \| Describe users",
+        at=r"(Install|Configure) \| Describe users",
         prepare=want_another_environment,
     ),
     HalfDone(

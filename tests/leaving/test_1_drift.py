@@ -113,7 +113,7 @@ def test_the_text_names_host_and_remedy(known: Known) -> None:
     try:
         done = known.standing.flowerbed("drift", known.standing.path)
         assert done.returncode == 1
-        assert "hospital-a: Configure | Describe users, folders" in done.stdout
+        assert "hospital-a: Install | Describe users, folders" in done.stdout
         assert "-# mine" in done.stdout
         assert f"`flowerbed up {Path(known.standing.path).name} --verify` makes it so again" in done.stdout
     finally:
