@@ -135,6 +135,30 @@ def test_the_app_of_a_message_that_was_dropped_is_refused_and_nothing_is_replied
     assert done_by(flower, DROPPED) == [[], 0]
 
 
+DROPPED_AFTER_THE_REPLY = """
+workers = unanswered.Workers()
+workers.follow(State)
+first = begin(1)
+fetch()
+reply = Message(RecordDict({"config": ConfigRecord({"done": 1})}), reply_to=message(1))
+from flwr.supercore.inflatable.inflatable_object import get_object_tree
+tree = get_object_tree(reply)
+state.object_store.preregister(4711, tree)
+reply.metadata.__dict__["_message_id"] = tree.object_id
+state.store_message(reply)
+state.finish_task(first, "completed", "")
+workers.drop("message 1")
+left = [len(state.msg_store), len(state.object_store)]
+begin(2)
+fetch()
+print(json.dumps([left, replies()]))
+"""
+
+
+def test_a_reply_to_a_message_that_was_dropped_is_not_sent_for_the_next_one(flower: Path) -> None:
+    assert done_by(flower, DROPPED_AFTER_THE_REPLY) == [[0, 0], []]
+
+
 # A SuperNode that sends a reply of which its app has brought the beginning alone.
 CUT_OFF = """
 import polls

@@ -83,10 +83,22 @@ class Workers:
         state.create_task = created
 
     def drop(self, message: str) -> None:
-        """End the task that was made last: the SuperNode has dropped its message, of this id."""
-        if self._state is not None and self._task is not None:
-            self._state.delete_messages(message_ids=[message])
-            self._state.finish_task(self._task, _FAILED, "its run was over before its message was here")
+        """End the task that was made last: the SuperNode has dropped its message, of this id.
+
+        Its app may have replied by then, as when the SuperLink knows nothing of the run any more. A reply that stayed
+        would be sent instead of that to the next message, and each later one would be late by a message.
+        """
+        state = self._state
+        if state is None or self._task is None:
+            return
+        state.delete_messages(message_ids=[message])
+        state.finish_task(self._task, _FAILED, "its message was dropped")
+        with state.lock_msg_store:
+            there = {key: entry.message.metadata.reply_to_message_id for key, entry in state.msg_store.items()}
+        replies = [key for key, replied_to in there.items() if replied_to == message]
+        state.delete_messages(message_ids=replies)
+        for reply in replies:
+            state.object_store.delete(reply)
 
     def guard(self, sleep: Callable[[float], None]) -> Callable[[float], None]:
         """The same wait; Abandoned where nobody has worked for long while a reply was waited for."""
