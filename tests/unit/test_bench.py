@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import compare
+from tests.bench import compare, limits
 from tests.bench.record import Figure
 
 
@@ -50,3 +50,19 @@ def test_what_cannot_be_compared_is_refused_in_one_line(tmp_path: Path, capsys: 
     for words in ([known], [known, str(tmp_path / "missing.json")], [known, str(other)]):
         assert compare.main(words) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_what_more_hospitals_take_is_reckoned_from_what_one_of_them_costs() -> None:
+    figures = [Figure("10 hospitals that wait: processor a minute", "s", {"SuperLink": [3.0]})]
+    for megabytes in (1, 10):
+        what = f"10 hospitals, {megabytes} MB"
+        # Half a second for a hospital, and 0.02 for each of its megabytes; two on the disk for each of the model's.
+        figures.append(Figure(f"{what}: processor a round", "s", {"SuperLink": [10 * (0.5 + 0.02 * megabytes)]}))
+        figures.append(Figure(f"{what}: the database at most", "MB", {"SuperLink": [2.0 * 10 * megabytes]}))
+    document = {"benchmark": "scale-10", "figures": [figure.to_json() for figure in figures]}
+    known = limits.costs([document])
+    assert known is not None
+    assert (known.waiting, known.database) == (0.3, 2.0)
+    assert (known.round, known.megabyte) == (pytest.approx(0.5), pytest.approx(0.02))
+    assert limits.plan([document])[-1] == "| 1000 | 300 s | 11.7 min | 41.7 min | 20.0 GB | 200 GB |"
+    assert limits.costs([{**document, "figures": document["figures"][:2]}]) is None
