@@ -55,5 +55,5 @@ def _stand_in(package: str) -> types.ModuleType:
             del sys.modules[package]
         return getattr(importlib.import_module(package), name)
 
-    module.__getattr__ = others  # type: ignore[method-assign]  # how a module answers for names that it lacks (PEP 562)
+    vars(module)["__getattr__"] = others
     return module
