@@ -108,14 +108,18 @@ def test_what_somebody_changed_by_hand_is_seen(standing: Standing, what: str) ->
 
 
 def test_a_host_that_was_touched_is_mended_and_no_other_site_is_asked(standing: Standing) -> None:
+    started = "systemctl show --property=InvocationID flower-superexec-clientapp"
+    before = standing.host("hospital-b").check_output(started)
     standing.host("hospital-b").check_output("systemctl stop flower-supernode")
     standing.host("hospital-b").check_output(f"echo 'site = \"somewhere else\"' > {CONFIG}")
+    standing.host("hospital-b").check_output("echo '# other' >> /opt/flower/libexec/superexec.py")
     mended = standing.succeed("up", standing.path)
     assert sorted(mended["settled"]) == ["coordinator", "hospital-a", "hospital-c"]
     assert mended["hosts_changed"] == dict.fromkeys(HOSTS, 0) | {"hospital-b": mended["hosts_changed"]["hospital-b"]}
     assert mended["hosts_changed"]["hospital-b"] > 0
     assert "hospital-b" in standing.host("hospital-b").file(CONFIG).content_string
     assert standing.host("hospital-b").service("flower-supernode").is_running
+    assert standing.host("hospital-b").check_output(started) != before, "it would run the other program still"
     assert sorted(standing.succeed("up", standing.path)["settled"]) == sorted(HOSTS)
 
 

@@ -61,7 +61,7 @@ def attempts(standing: Standing) -> Any:
     standing.host("hospital-a").check_output("mkdir -p /srv/other-hospital && touch /srv/other-hospital/patients")
     for site in SITES:  # so that nothing but the sandbox stands in the way of writing
         standing.host(site).check_output("chmod -R a+w /srv/hospital")
-    for host, kind in FORKED.items():  # the first message of all finds no process to be forked from
+    for host, kind in FORKED.items():  # it may still be importing
         standing.host(host).check_output(f"timeout 120 python3 -c '{READY}' {kind}")
     peer = standing.host("hospital-b").run("hostname -I").stdout.split()[0]
     targets = f"{standing.gateway}:443 {standing.gateway}:22 {peer}:22 192.0.2.1:443 127.0.0.1:22 [::1]:22"
@@ -231,6 +231,26 @@ def test_a_message_ends_with_the_program_that_brought_it_and_its_token_is_in_no_
     assert seen.endswith("ended")
     assert program in seen
     assert "secret" not in seen.split()
+
+
+def test_after_the_hospital_has_put_other_data_in_its_place_no_fork_sees_the_old_one(standing: Standing) -> None:
+    host = standing.host("hospital-a")
+    host.check_output(f"timeout 120 python3 -c '{READY}' clientapp")
+    before = host.check_output("systemctl show --property=MainPID --value flower-clientapp-warm")
+    host.check_output("mkdir /srv/new && touch /srv/new/patients && mount --bind /srv/new /srv/hospital")
+    try:
+        host.run(  # a message that nobody sent: whoever takes it finds no SuperNode that knows it
+            "setpriv --reuid=flower-superexec --clear-groups timeout 30 /opt/flower/bin/flwr-clientapp"
+            " --runtime-api-address 127.0.0.1:9094 --insecure --token none"
+        )
+        seen = host.check_output(
+            "pid() { systemctl show --property=MainPID --value flower-clientapp-warm; };"
+            f"for _ in $(seq 300); do case $(pid) in 0|{before}) sleep 0.1 ;; *) break ;; esac; done;"
+            "ls /proc/$(pid)/root/srv/hospital"
+        )
+        assert seen == "patients"
+    finally:
+        host.check_output("umount /srv/hospital && rm -r /srv/new")
 
 
 @pytest.mark.parametrize("program", ["flwr-agentapp", "flwr-simulation", "flwr-serverapp"])

@@ -7,6 +7,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,6 +84,16 @@ def test_five_hosts_can_be_made_at_once_and_taken_down_at_once(other: Bench) -> 
     assert not any(traces(other.federation, names).values())
 
 
+def test_where_the_processors_do_not_suffice_a_host_gets_by_its_weight(other: Bench) -> None:
+    for name, address, weight in (("heavy", "10.92.1.1", 10000), ("light", "10.92.1.2", 100)):
+        lab.create(replace(other.spec(name, address), cpu_weight=weight))
+    burn = f"for _ in $(seq {os.cpu_count()}); do (while :; do :; done) & done; sleep 5; cat /proc/[0-9]*/stat; kill 0"
+    with ThreadPoolExecutor(2) as pool:
+        said = pool.map(lambda name: other.ssh(name, f"bash -c '{burn}'").stdout, ("heavy", "light"))
+    heavy, light = (sum(int(line.split()[13]) for line in lines.splitlines() if " (bash) " in line) for lines in said)
+    assert heavy > 3 * light > 0
+
+
 def test_a_creation_that_was_killed_is_made_good_by_the_next(other: Bench) -> None:
     arguments = _words("create", *_create_options(other, "h0"))
     with subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
@@ -152,9 +163,10 @@ def test_unknown_hosts_may_be_destroyed_but_not_stopped(other: Bench) -> None:
         ({"data": "/etc/hostname"}, "data '/etc/hostname' of host a is no folder"),
         ({"ssh_key": "secret"}, "the SSH key of host a is no public key line"),
         ({"suite": "sid"}, "suite 'sid' is unknown"),
+        ({"cpu_weight": 0}, "cpu_weight 0 of host a is not from 1 to 10000"),
     ],
 )
-def test_a_wrong_value_is_refused_by_name(other: Bench, change: dict[str, str], message: str) -> None:
+def test_a_wrong_value_is_refused_by_name(other: Bench, change: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message.replace("..", r"\.\.")):
         lab.create(replace(other.spec("a", "10.92.1.1"), **change))
     assert lab.hosts(other.federation) == []

@@ -189,13 +189,14 @@ def test_what_an_app_says_of_itself_after_it_was_named_changes_nothing(monkeypat
 
 
 @contextlib.contextmanager
-def listening(place: Path, *said: bytes, ready: bool = False) -> Iterator[list[bytes]]:
-    """Somebody who takes one message at a socket: says that it is ready, hears the request, and answers."""
+def listening(place: Path, *said: bytes, ready: bool = False, after: float = 0.0) -> Iterator[list[bytes]]:
+    """Somebody who takes one message at a socket: says that it is ready, `after` seconds; hears it, and answers."""
     heard: list[bytes] = []
 
     def answer() -> None:
         connection, _ = server.accept()
         with connection:
+            time.sleep(after)
             if ready:
                 connection.sendall(b"\n")
             heard.append(connection.recv(1 << 16))
@@ -211,6 +212,7 @@ def listening(place: Path, *said: bytes, ready: bool = False) -> Iterator[list[b
         thread.join()
 
 
+READY_SECONDS = relay._READY_SECONDS
 CALL = ["/opt/flwr-clientapp", "--token", "T", "--parent-pid", "7", "--insecure"]
 
 
@@ -237,6 +239,15 @@ def test_a_message_goes_to_the_process_that_has_the_libraries_imported_and_no_fu
 ) -> None:
     with listening(ways[0], STARTED, b'{"exit": 4}', ready=True) as heard:
         assert relay.main(CALL) == 4
+    assert len(heard[0]) > 0
+
+
+def test_a_message_waits_for_a_process_that_is_about_to_have_its_libraries_imported(
+    ways: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "_READY_SECONDS", READY_SECONDS)
+    with listening(ways[0], STARTED, b'{"exit": 7}', ready=True, after=1.5) as heard:
+        assert relay.main(CALL) == 7
     assert len(heard[0]) > 0
 
 
@@ -285,19 +296,51 @@ def test_a_library_whose_threads_outlast_a_fork_is_not_imported_beforehand(tmp_p
     assert preloaded(tmp_path, '["busy"]')[0] == "not busy"
 
 
-@pytest.mark.parametrize(("end", "seconds"), [("os.kill(os.getpid(), signal.SIGHUP)", 60), ("None", 0.2)])
-def test_the_process_that_is_forked_ends_when_it_is_told_to_or_was_not_asked_for_a_while(
-    end: str, seconds: float
-) -> None:
-    script = f"import os, signal, socket, sys, threading; sys.path.insert(0, {str(FILES)!r}); import warm\n"
-    script += f"server = warm.Server(size='1M', at_once=1, idle={seconds}, seconds=0)\n"
-    script += f"threading.Timer(0.1, lambda: {end}).start()\n"
-    script += (
-        "with socket.socket(socket.AF_UNIX) as line:\n    line.bind('\\0' + str(os.getpid()))\n    line.listen()\n"
-    )
-    script += "    print(server.serve(line))\n"
+def ended(until: str, place: Path, *, idle: float = 60, ask: bool = False) -> str:
+    """Let the process that is forked serve until it ends by what `until` does; what it prints then."""
+    script = "import os, pathlib, signal, socket, subprocess, sys, threading\n"
+    script += f"sys.path.insert(0, {str(FILES)!r}); import warm\n"
+    script += f"place = pathlib.Path({str(place)!r})\n"
+    script += f"server = warm.Server(size='1M', at_once=1, idle={idle}, seconds=0, places=[str(place)])\n"
+    script += "with socket.socket(socket.AF_UNIX) as line:\n"
+    script += "    line.bind('\\0' + str(os.getpid()))\n    line.listen()\n"
+    script += f"    def act():\n        {until}\n"
+    if ask:
+        script += "        with socket.socket(socket.AF_UNIX) as message:\n"
+        script += "            message.connect(line.getsockname())\n            print(message.recv(1))\n"
+    script += "    other = threading.Timer(0.1, act)\n    other.start()\n"
+    script += "    found = server.serve(line)\n    other.join()\n    print(found, server.ending)\n"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=30)
-    assert done.stdout == "None\n"
+    return done.stdout
+
+
+def test_the_process_that_is_forked_ends_when_it_was_not_asked_for_a_while(tmp_path: Path) -> None:
+    assert ended("pass", tmp_path, idle=0.2) == "None False\n"
+
+
+def test_the_process_that_is_forked_ends_to_start_anew_when_it_is_told_to(tmp_path: Path) -> None:
+    assert ended("os.kill(os.getpid(), signal.SIGHUP)", tmp_path) == "None True\n"
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        "place.rename(place.with_name('before'))",
+        "place.rename(place.with_name('before')); place.mkdir()",
+        "place.rmdir()",
+        "subprocess.run(['mount', '-t', 'tmpfs', 'none', place], check=True)",
+    ],
+    ids=["moved", "replaced", "taken away", "covered"],
+)
+def test_a_message_after_the_data_was_moved_or_replaced_is_not_done_by_a_fork_that_would_see_the_old_one(
+    what: str, tmp_path: Path
+) -> None:
+    place = tmp_path / "the data"
+    place.mkdir()
+    try:
+        assert ended(what, place, ask=True) == "b''\nNone True\n"
+    finally:
+        subprocess.run(["umount", str(place)], capture_output=True, check=False)
 
 
 def test_the_modules_of_a_release_are_those_of_the_packages_that_it_was_asked_for(tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     create.add_argument("--data", default="", help="folder that the host sees as /srv/hospital")
     create.add_argument("--make-data", action="store_true", help="make that folder if it is missing")
     create.add_argument("--suite", default="bookworm", choices=image.SUITES, help="Debian suite")
+    create.add_argument("--cpu-weight", default=100, type=int, help="its part of the processors, 1 to 10000")
 
     for name, text in (
         ("destroy", "shut a host down and remove all of it"),
@@ -68,12 +69,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _create(ssh_key_file: Path, keys_dir: Path, data: str, make_data: bool, **values: str) -> None:
+def _create(ssh_key_file: Path, keys_dir: Path, data: str, make_data: bool, cpu_weight: int, **values: str) -> None:
     try:
         key = ssh_key_file.read_text().strip()
     except OSError as error:
         raise UsageError(f"ssh-key-file {ssh_key_file} cannot be read: {error.strerror}") from None
-    lab.create(lab.HostSpec(ssh_key=key, keys_dir=str(keys_dir.absolute()), data=data, make_data=make_data, **values))
+    places = {"keys_dir": str(keys_dir.absolute()), "data": data}
+    lab.create(lab.HostSpec(ssh_key=key, make_data=make_data, cpu_weight=cpu_weight, **places, **values))
 
 
 def _list(federation: str | None) -> None:

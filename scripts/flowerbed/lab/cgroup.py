@@ -10,6 +10,7 @@ from pathlib import Path
 WANTED = {"cpu", "cpuacct", "memory", "pids", "name=systemd"}
 TOP = "flowerbed-lab"
 _GONE_WITHIN = 10.0  # seconds
+_SHARES = 1024  # what the first version of control groups calls a weight of 100
 
 
 def hierarchies() -> list[Path]:
@@ -22,11 +23,14 @@ def hierarchies() -> list[Path]:
     return found
 
 
-def make(federation: str, name: str) -> list[Path]:
-    """Make a host's groups and return them."""
+def make(federation: str, name: str, cpu_weight: int) -> list[Path]:
+    """Make a host's groups and return them; of two hosts that both want the processors, each gets by its weight."""
     groups = [root / TOP / federation / name for root in hierarchies()]
     for group in groups:
         group.mkdir(parents=True, exist_ok=True)
+        for switch, weight in (("cpu.weight", cpu_weight), ("cpu.shares", cpu_weight * _SHARES // 100)):
+            if (group / switch).exists():
+                (group / switch).write_text(f"{weight}")
     return groups
 
 

@@ -107,6 +107,7 @@ def _launch(spec: HostSpec, places: Places, root: Path, console: Path) -> int:
         settings = [
             "Delegate=yes",
             "KillMode=mixed",
+            f"CPUWeight={spec.cpu_weight}",
             f"StandardOutput=file:{console}",
             f"StandardError=file:{console}",
         ]
@@ -116,7 +117,7 @@ def _launch(spec: HostSpec, places: Places, root: Path, console: Path) -> int:
             + command
         )
         return int(run(["systemctl", "show", "--property=MainPID", "--value", places.unit]))
-    groups = [str(group) for group in cgroup.make(spec.federation, spec.name)]
+    groups = [str(group) for group in cgroup.make(spec.federation, spec.name, spec.cpu_weight)]
     enter = 'while [ "$1" != -- ]; do echo $$ > "$1/cgroup.procs" || exit 1; shift; done; shift; exec "$@"'
     with console.open("wb") as log:
         process = subprocess.Popen(

@@ -12,6 +12,7 @@ from flowerbed.lab import network
 from flowerbed.lab.system import DISKS, RUN
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
+_MOST_WEIGHT = 10000
 _PUBLIC_KEY = re.compile(r"(ssh-|ecdsa-|sk-)\S+ \S+( .*)?")
 
 
@@ -29,6 +30,7 @@ class HostSpec:
         data: folder of this machine that the host sees as /srv/hospital, or "" for an empty one.
         make_data: make that folder if it is missing, and remove it with the host if it is empty then.
         suite: the Debian suite.
+        cpu_weight: its part of the processors beside others of its federation, 1 to 10000; a site has 100.
     """
 
     federation: str
@@ -40,6 +42,7 @@ class HostSpec:
     data: str = ""
     make_data: bool = False
     suite: str = "bookworm"
+    cpu_weight: int = 100
 
     @property
     def cidr(self) -> ipaddress.IPv4Network:
@@ -120,6 +123,8 @@ def check(spec: HostSpec) -> None:
         raise UsageError(f"data {spec.data!r} of host {spec.name} is no folder (give an absolute path)")
     if not _PUBLIC_KEY.fullmatch(spec.ssh_key):
         raise UsageError(f"the SSH key of host {spec.name} is no public key line")
+    if not 1 <= spec.cpu_weight <= _MOST_WEIGHT:
+        raise UsageError(f"cpu_weight {spec.cpu_weight} of host {spec.name} is not from 1 to {_MOST_WEIGHT}")
     for name in names(spec.federation):
         other = read(spec.federation, name)
         if other is not None and name != spec.name and other.address == spec.address:

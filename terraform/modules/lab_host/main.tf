@@ -25,11 +25,12 @@ resource "terraform_data" "host" {
   provisioner "local-exec" {
     command = <<-EOT
       exec "$${FLOWERBED_PYTHON:-python3}" -m flowerbed.lab create --federation "$FEDERATION" --name "$NAME" \
-        --address "$ADDRESS" --network "$NETWORK" --suite "$SUITE" --data "$DATA" $MAKE_DATA \
+        --address "$ADDRESS" --network "$NETWORK" --suite "$SUITE" --data "$DATA" $MAKE_DATA --cpu-weight "$CPU_WEIGHT" \
         --ssh-key-file "$KEY_FILE" --keys-dir "$KEYS_DIR"
     EOT
     environment = merge(local.arguments, {
       MAKE_DATA  = var.make_data ? "--make-data" : ""
+      CPU_WEIGHT = var.cpu_weight
       PYTHONPATH = "${path.module}/../../../scripts"
     })
   }

@@ -36,6 +36,17 @@ variable "suite" {
   default     = "bookworm"
 }
 
+variable "cpu_weight" {
+  description = "The host's part of the processors beside others of its federation, 1 to 10000. A standing host keeps its own."
+  type        = number
+  default     = 100
+
+  validation {
+    condition     = var.cpu_weight >= 1 && var.cpu_weight <= 10000 && floor(var.cpu_weight) == var.cpu_weight
+    error_message = "cpu_weight is ${var.cpu_weight}: use a whole number from 1 to 10000."
+  }
+}
+
 variable "ssh_public_key_file" {
   description = "Public key that may log in as root."
   type        = string

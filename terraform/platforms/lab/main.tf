@@ -39,6 +39,7 @@ module "coordinator" {
   address             = local.addresses[var.coordinator.name]
   network             = var.network
   suite               = var.suite
+  cpu_weight          = 10000 # elsewhere it has a machine of its own, here it shares one with all sites
   ssh_public_key_file = local.ssh_public_key_file
   keys_dir            = local.keys_dir
 }

@@ -37,8 +37,9 @@ LIBRARY = "/opt/flower/libexec"
 # Where the SuperNode notes which runs are over, an empty file for each.
 OVER = "/run/flower-supernode/over"
 _LOOK_SECONDS = 2.0
-# How long that one may take to say that it takes a message: it imports first.
-_READY_SECONDS = 1.0
+# How long that one may take to say that it takes a message. It imports first, which an instance would have to do, too:
+# both at once take longer than one after the other.
+_READY_SECONDS = 10.0
 _LINE_LIMIT = 1 << 16
 _SECRET = "--token"
 # Of the process that started this one: an instance is tied to this program instead, by the connection.

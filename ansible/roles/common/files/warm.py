@@ -2,13 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Has Flower's program and the release's libraries imported already, and forks itself for each message.
 
-systemd starts it with the first message and hands it the socket. It runs nobody's code but the release's: what a
-federation pushes runs in a fork alone. A fork is as closed off as an instance of the unit that stands beside this
-one: it has processes, /tmp, /dev/shm and /proc of its own, and no capability. What it starts is killed with it by the
-kernel, and nothing of it reaches the next one, since that is forked from here.
+systemd starts it with SuperExec, or later with a message, and hands it the socket. It runs nobody's code but the
+release's: what a federation pushes runs in a fork alone. A fork is as closed off as an instance of the unit that stands
+beside this one: it has processes, /tmp, /dev/shm and /proc of its own, and no capability. What it starts is killed with
+it by the kernel, and nothing of it reaches the next one, since that is forked from here.
 
 This program's one capability, to make such a place, counts in its own user namespace only, and a fork has lost it
-before it reads its request. Where the host cannot do this, or while it imports, the instance takes the message.
+before it reads its request. Where the host cannot do this, or the imports take long, the instance takes the message.
+
+A fork sees the site's data as it lay when this program was started. So it ends when that was moved, taken away or
+covered by another disk, and the instance takes the message, as after a change of the release.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from types import FrameType
@@ -48,6 +52,8 @@ _AN_HOUR = 3600.0
 _SIGNALS = 64
 _REQUIREMENTS = "# requirements: "
 _A_PACKAGES_INIT = 2
+_ANEW = 75
+"""The exit status by which the unit has systemd start it again."""
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -169,18 +175,41 @@ def forget_chance() -> None:
         numpy.random.seed()
 
 
-class Server:
-    """Forks for each message, some at a time, and ends when there was none for a while."""
+def lie_of(places: Sequence[str]) -> list[object]:
+    """What changes when something else lies at one of the places, on the host or in this process's view of it."""
+    found: list[object] = []
+    for place in places:
+        try:
+            state = os.stat(place)  # noqa: PTH116 - nothing else is done with the path
+        except OSError as error:
+            found.append(error.errno)
+        else:
+            found.append((state.st_dev, state.st_ino, state.st_nlink > 0))
+    with open("/proc/self/mountinfo", encoding="utf-8") as lines:  # noqa: PTH123 - as above
+        for line in lines:
+            _, _, device, root, point, *_ = line.split(" ")
+            point = point.encode().decode("unicode_escape").encode("latin-1").decode(errors="replace")
+            if any(point == place or point.startswith(f"{place}/") for place in places):
+                found.append((device, root, point))
+    return found
 
-    def __init__(self, *, size: str, at_once: int, idle: float, seconds: float) -> None:
-        """`size` is that of /tmp and /dev/shm; `seconds` is how long a message may take (0: as long as it likes)."""
+
+class Server:
+    """Forks for each message, some at a time, and ends when there was none for a while or it is to start anew."""
+
+    def __init__(self, *, size: str, at_once: int, idle: float, seconds: float, places: Sequence[str] = ()) -> None:
+        """`size` is that of /tmp and /dev/shm; `seconds` is how long a message may take (0: as long as it likes).
+
+        `places` are the folders of the host that a fork may find moved.
+        """
         self._size = size
         self._at_once = at_once
         self._idle = idle
         self._seconds = seconds
         self._until: dict[int, tuple[int, float]] = {}
-        self._release = os.path.realpath(_CURRENT)
-        self._ending = False
+        self._places = places
+        self._begun_with = self._surroundings()
+        self.ending = False
         self._woken, self._wake = socket.socketpair()
         for end in (self._woken, self._wake):
             end.setblocking(False)
@@ -188,7 +217,7 @@ class Server:
         signal.signal(signal.SIGHUP, self._end_soon)
 
     def serve(self, listener: socket.socket) -> socket.socket | None:
-        """Take messages until there was none for a while or another release is there, and return None then.
+        """Take messages until there was none for a while, or another release or other data is there; gives None then.
 
         In a fork it returns, too: with the connection of the message that is this fork's.
         """
@@ -196,7 +225,7 @@ class Server:
             selector.register(listener, selectors.EVENT_READ)
             selector.register(self._woken, selectors.EVENT_READ)
             quiet = time.monotonic()
-            while self._until or not (self._ending or time.monotonic() - quiet >= self._idle):
+            while self._until or not (self.ending or time.monotonic() - quiet >= self._idle):
                 for key, _ in selector.select(self._patience(quiet)):
                     quiet = time.monotonic()
                     if key.fileobj is self._woken:
@@ -212,15 +241,15 @@ class Server:
         """Seconds until something is to be done though nothing happens."""
         ends = [until for _, until in self._until.values() if until]
         if not self._until:
-            ends.append(0.0 if self._ending else quiet + self._idle)
+            ends.append(0.0 if self.ending else quiet + self._idle)
         return max(0.0, min([*ends, time.monotonic() + _AN_HOUR]) - time.monotonic())
 
     def _take(self, listener: socket.socket, selector: selectors.BaseSelector) -> socket.socket | None:
         """Fork for a message; returns its connection in the fork, and None here."""
         connection, _ = listener.accept()
         with connection:
-            if self._ending or os.path.realpath(_CURRENT) != self._release:
-                self._ending = True
+            if self.ending or self._surroundings() != self._begun_with:
+                self.ending = True
                 return None
             busy = len(self._until) >= self._at_once
             with contextlib.suppress(OSError):  # it went another way already
@@ -234,6 +263,10 @@ class Server:
         self._until[pid] = (watch, time.monotonic() + self._seconds if self._seconds else 0.0)
         selector.register(watch, selectors.EVENT_READ, pid)
         return None
+
+    def _surroundings(self) -> tuple[str, list[object]]:
+        """The release, and what lies where the data is."""
+        return os.path.realpath(_CURRENT), lie_of(self._places)
 
     def _become_fork(self, connection: socket.socket) -> socket.socket:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -263,7 +296,7 @@ class Server:
                 os.kill(pid, signal.SIGKILL)
 
     def _end_soon(self, _number: int, _frame: FrameType | None) -> None:
-        self._ending = True
+        self.ending = True
 
 
 def _call(name: str, *arguments: object) -> None:
@@ -280,6 +313,7 @@ def main() -> int:
     parser.add_argument("--tmp", default="1G")
     parser.add_argument("--idle", type=float, default=600)
     parser.add_argument("--seconds", type=float, default=0)
+    parser.add_argument("--place", action="append", default=[], help="A folder of the host's that forks see.")
     options = parser.parse_args()
     _call("prctl", _DUMPABLE, 0, 0, 0, 0)
     commands, command, place = instance.PROGRAMS[options.program]
@@ -295,11 +329,17 @@ def main() -> int:
         print(f"not imported beforehand: {', '.join(left)}", flush=True)
     gc.collect()
     gc.freeze()
-    server = Server(size=options.tmp, at_once=options.at_once, idle=options.idle, seconds=options.seconds)
+    server = Server(
+        size=options.tmp,
+        at_once=options.at_once,
+        idle=options.idle,
+        seconds=options.seconds,
+        places=options.place,
+    )
     with socket.socket(fileno=_LISTEN) as listener:
         message = server.serve(listener)
     if message is None:
-        return 0
+        return _ANEW if server.ending else 0
     forget_chance()
     return instance.work(options, instance.Relay(message))
 
