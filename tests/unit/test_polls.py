@@ -50,7 +50,7 @@ class Enough(BaseException):
     pass
 came = []
 def pull(**_):
-    if waits[-3:] == [0.5] * 3:
+    if asked and len(waits) == asked[0] + 3:
         raise Enough
     if not came and now[0] >= 9:
         came.append(1)
@@ -61,7 +61,7 @@ place._pull_and_store_message = pull
 asked = []
 class State:  # versions have different names for the one thing that is asked of it
     def __getattr__(self, _):
-        return lambda **_: [] if now[0] < 11 else asked.append(1) or [1]
+        return lambda **_: [] if now[0] < 11 else asked.append(len(waits)) or [1]
 state = State()
 original = place._push_messages
 def push(**words):
@@ -148,7 +148,7 @@ def test_a_supernode_asks_sooner_after_a_message_and_as_flower_does_where_there_
     of_the_reply, after = waits[3:-3], waits[-3:]
     assert of_the_reply[:10] == [0.1] * 10
     assert 11 <= 9 + sum(of_the_reply) <= 11.2
-    assert after == [0.5, 0.5, 0.5]
+    assert after == pytest.approx([0.2, 0.2, 0.25], abs=0.05), "a tenth of the time since the message"
 
 
 def test_a_superexec_asks_sooner_after_a_task_and_as_flower_does_where_there_was_none(flower: Path) -> None:
@@ -157,6 +157,18 @@ def test_a_superexec_asks_sooner_after_a_task_and_as_flower_does_where_there_was
     after = waits[9:]
     assert after[0] == 0.1 and after == sorted(after)
     assert sum(one for one in after if one < 1) <= 11, "ten seconds after a task it asks every second again"
+
+
+@pytest.mark.parametrize(("answered_in", "wait"), [(0.01, 0.1), (0.1, 0.5), (2.0, 3.0)])
+def test_a_supernode_asks_the_less_often_the_longer_its_superlink_takes_to_answer(
+    answered_in: float, wait: float
+) -> None:
+    polls, waited = host_program("common", "polls"), list[float]()
+    pace = polls.Pace(polls.SUPERNODE, wait=waited.append)
+    pace.happened()
+    pace.answered(answered_in)
+    pace.sleep(3)
+    assert waited == [pytest.approx(wait, abs=0.01)]
 
 
 def test_all_else_that_flower_asks_of_the_clock_is_answered_by_pythons_own() -> None:

@@ -4,9 +4,9 @@
 
 A SuperNode asks the SuperLink for its next message, and a ServerApp for its replies, every three seconds; a SuperNode
 asks itself every half a second whether its app has replied, and a SuperExec every second whether there is a task. With
-this the wait is a tenth of the time since something last came or went, never longer than Flower's own, and with a lower
-bound that a SuperLink of many sites stands. So what takes long costs a tenth more at most, and where nothing happens
-nobody is asked more often.
+this the wait is a tenth of the time since something last came or went, never longer than Flower's own. So what takes
+long costs a tenth more at most, and where nothing happens nobody is asked more often. A SuperNode waits five times as
+long as it was waiting for its last answer, too: sites ask the less often the more a SuperLink has to do.
 
 The modules of Flower's wait by `time.sleep` of such a number. In each of them, and nowhere else, the name `time` is
 made to mean a clock that waits so instead; whatever else they ask of it, Python's own answers. Where a version of
@@ -21,11 +21,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 SWITCH = "FLOWERBED_QUICK_POLLS"
-# Each of Flower's waits, in seconds, to the shortest that it becomes: fifty sites must not ask all the time.
-SUPERNODE = {3: 0.5, 0.5: 0.1}
+# Each of Flower's waits, in seconds, to the shortest that it becomes.
+SUPERNODE = {3: 0.1, 0.5: 0.1}
 SERVERAPP = {3: 0.2}
 SUPEREXEC = {1: 0.1}
 _SHARE = 0.1
+_TIMES = 5
 _NAME = "time"
 
 
@@ -42,14 +43,19 @@ class Pace:
         self._clock = clock
         self._wait = wait
         self._last = float("-inf")
+        self._answered_in = 0.0
 
     def happened(self) -> None:
         """A message came or went."""
         self._last = self._clock()
 
+    def answered(self, seconds: float) -> None:
+        """Somebody was asked in vain, and took so long to say so."""
+        self._answered_in = seconds
+
     def sleep(self, seconds: float) -> None:
         """What stands for time.sleep."""
-        shortest = self._shortest.get(seconds, seconds)
+        shortest = max(self._shortest.get(seconds, seconds), _TIMES * self._answered_in)
         self._wait(min(seconds, max(shortest, _SHARE * (self._clock() - self._last))))
 
 

@@ -140,8 +140,11 @@ def watched(
     def received() -> Any:
         while unanswered_yet:
             drop(unanswered_yet.pop())
+        begin = time.monotonic()
         found = receive()
-        if found is not None:
+        if found is None:
+            pace.answered(time.monotonic() - begin)
+        else:
             pace.happened()
             watch.begin(found[0].metadata.run_id)
             unanswered_yet.append(found[0].metadata.message_id)
