@@ -157,7 +157,7 @@ def test_on_the_operators_machine_no_secret_leaves_its_folder(
 
 
 def test_no_secret_is_in_what_a_check_with_differences_prints(standing: Standing, known: Known) -> None:
-    """Not even while one of them changes, and with everything that Ansible can be made to say; of other files it does."""
+    """Not even while one of them changes, and with everything that Ansible can be made to say."""
     shared, host = "/opt/flower/libexec/flower-expiry", standing.host("hospital-a")
     file = standing.federation.secrets / SECRETS["hospital-a"]
     before = file.read_text()
