@@ -15,7 +15,7 @@ UNITS = {
         "flower-superlink",
         "flower-superexec-serverapp",
         "flower-serverapp.socket",
-        "flower-serverapp-warm",  # while runs are going on
+        "flower-serverapp-warm",  # until ten minutes after a start or a run
         "flower-serverapp-warm.socket",
         "flower-gateway",
         "flower-egress@superlink",
@@ -28,7 +28,7 @@ UNITS = {
         "flower-supernode",
         "flower-superexec-clientapp",
         "flower-clientapp.socket",
-        "flower-clientapp-warm",  # while runs are going on
+        "flower-clientapp-warm",  # until ten minutes after a start or a message
         "flower-clientapp-warm.socket",
         "flower-egress@supernode",
         "flower-egress@firewall",
@@ -231,6 +231,22 @@ def test_a_message_ends_with_the_program_that_brought_it_and_its_token_is_in_no_
     assert seen.endswith("ended")
     assert program in seen
     assert "secret" not in seen.split()
+
+
+@pytest.mark.parametrize(("name", "kind"), [("hospital-a", "clientapp"), ("coordinator", "serverapp")])
+def test_the_libraries_are_imported_before_the_first_message_comes(standing: Standing, name: str, kind: str) -> None:
+    host = standing.host(name)
+    host.check_output(f"systemctl stop flower-{kind}-warm && systemctl restart flower-superexec-{kind}")
+    assert host.service(f"flower-{kind}-warm").is_running
+
+
+def test_a_site_that_stops_its_superexec_has_nothing_left_that_runs_apps(standing: Standing) -> None:
+    host = standing.host("hospital-a")
+    host.check_output("systemctl stop flower-superexec-clientapp")
+    try:
+        assert not host.service("flower-clientapp-warm").is_running
+    finally:
+        host.check_output("systemctl start flower-superexec-clientapp")
 
 
 def test_after_the_hospital_has_put_other_data_in_its_place_no_fork_sees_the_old_one(standing: Standing) -> None:
