@@ -14,7 +14,11 @@ description:
   - The command line `flowerbed` reads it; results of tasks with C(no_log) never appear.
 """
 
+import contextlib
+import ctypes
 import json
+import os
+import signal
 from typing import Any
 
 from ansible.executor.stats import AggregateStats
@@ -23,6 +27,8 @@ from ansible.playbook import Playbook
 from ansible.playbook.play import Play
 from ansible.playbook.task import Task
 from ansible.plugins.callback import CallbackBase
+
+_DIE_WITH_PARENT = 1
 
 
 class CallbackModule(CallbackBase):
@@ -33,7 +39,10 @@ class CallbackModule(CallbackBase):
     CALLBACK_NAME = "flowerbed.federation.events"
 
     def v2_playbook_on_start(self, playbook: Playbook) -> None:
-        """Name the playbook."""
+        """Name the playbook, and let none of its processes outlive it."""
+        with contextlib.suppress(OSError, AttributeError):  # elsewhere than on Linux there is no such call
+            end_with_parent = ctypes.CDLL(None).prctl
+            os.register_at_fork(after_in_child=_EndWith(os.getpid(), end_with_parent))
         self._emit("playbook", name=playbook._file_name)
 
     def v2_playbook_on_play_start(self, play: Play) -> None:
@@ -72,6 +81,27 @@ class CallbackModule(CallbackBase):
 
     def _emit(self, event: str, **values: Any) -> None:
         self._display.display(json.dumps({"event": event, **values}, default=str))
+
+
+class _EndWith:
+    """Ends a worker with the process that forked it, in the middle of whatever it does.
+
+    Ansible ends the workers that it knows of, and not one that it is just starting. That one would go on with its task,
+    and for ever where nobody takes the result from it.
+    """
+
+    def __init__(self, parent: int, call: Any) -> None:
+        self._parent = parent
+        self._call = call
+        self._is_worker = False
+
+    def __call__(self) -> None:
+        if self._is_worker:  # what that forks is its own business
+            return
+        self._is_worker = True
+        self._call(_DIE_WITH_PARENT, signal.SIGTERM, 0, 0, 0)
+        if os.getppid() != self._parent:  # it has ended already
+            os._exit(1)
 
 
 def _message(result: dict[str, Any]) -> str:

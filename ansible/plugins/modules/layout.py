@@ -380,7 +380,15 @@ def main() -> None:
     for directory in module.params["directories"]:
         if directory["exclusive"]:
             layout.only(directory["path"], described)
-    module.exit_json(changed=bool(layout.changed), changed_paths=layout.changed, diff=layout.diffs)
+    # Without the files' contents the result is small, and nothing of them can be shown.
+    told = {key: value for key, value in module.params.items() if key != "files"}
+    told["files"] = [{**file, "content": f"{len(file['content'])} characters"} for file in module.params["files"]]
+    module.exit_json(
+        changed=bool(layout.changed),
+        changed_paths=layout.changed,
+        diff=layout.diffs if module._diff else [],
+        invocation={"module_args": told},
+    )
 
 
 if __name__ == "__main__":
