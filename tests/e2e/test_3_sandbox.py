@@ -256,7 +256,7 @@ def test_after_the_hospital_has_put_other_data_in_its_place_no_fork_sees_the_old
     host.check_output("mkdir /srv/new && touch /srv/new/patients && mount --bind /srv/new /srv/hospital")
     try:
         host.run(  # a message that nobody sent: whoever takes it finds no SuperNode that knows it
-            "setpriv --reuid=flower-superexec --clear-groups timeout 30 /opt/flower/bin/flwr-clientapp"
+            "setpriv --reuid=flower-superexec --clear-groups timeout 5 /opt/flower/bin/flwr-clientapp"
             " --runtime-api-address 127.0.0.1:9094 --insecure --token none"
         )
         seen = host.check_output(
@@ -267,6 +267,7 @@ def test_after_the_hospital_has_put_other_data_in_its_place_no_fork_sees_the_old
         assert seen == "patients"
     finally:
         host.check_output("umount /srv/hospital && rm -r /srv/new")
+        host.check_output("while systemctl list-units --no-legend 'flower-clientapp@*' | grep -q .; do sleep 0.2; done")
 
 
 @pytest.mark.parametrize("program", ["flwr-agentapp", "flwr-simulation", "flwr-serverapp"])
