@@ -116,6 +116,27 @@ print(json.dumps([waits, now[0]]))
 """
 )
 
+_PARTS = """
+import importlib, json, sys, threading
+from types import SimpleNamespace
+sys.path.insert(0, {files!r})
+import polls
+place = importlib.import_module(polls.PARTS)
+assert polls.fetch_sooner(place)
+waits, asked = [], []
+class Event(threading.Event):
+    def wait(self, seconds=None):
+        waits.append(seconds)
+place.threading = SimpleNamespace(Event=Event, Lock=threading.Lock)
+def pull(part):
+    asked.append(part)
+    if len(asked) < 4:
+        raise place.ObjectUnavailableError(part)
+    return b"content"
+print(place.pull_objects(["part"], pull), file=sys.stderr)
+print(json.dumps([waits, len(asked)]))
+"""
+
 
 def done_by(flower: Path, script: str) -> tuple[list[float], float]:
     """What the script says: the waits, and the time at the end."""
@@ -159,6 +180,17 @@ def test_a_superexec_asks_sooner_after_a_task_and_as_flower_does_where_there_was
     assert sum(one for one in after if one < 1) <= 11, "ten seconds after a task it asks every second again"
 
 
+def test_a_part_of_a_message_that_is_not_there_yet_is_asked_for_after_a_tenth_of_a_second(flower: Path) -> None:
+    waits, times = done_by(flower, _PARTS)
+    assert waits == [pytest.approx(wait, rel=0.21) for wait in (0.1, 0.2, 0.4)], "Flower's own: after a second"
+    assert times == 4
+
+
+def test_a_flower_that_fetches_otherwise_does_so_and_that_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert not host_program("common", "polls").fetch_sooner(ModuleType("elsewhere"))
+    assert "no initial_backoff in elsewhere: it fetches at its own pace" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("answered_in", "wait"), [(0.01, 0.1), (0.1, 0.5), (2.0, 3.0)])
 def test_a_supernode_asks_the_less_often_the_longer_its_superlink_takes_to_answer(
     answered_in: float, wait: float
@@ -166,9 +198,12 @@ def test_a_supernode_asks_the_less_often_the_longer_its_superlink_takes_to_answe
     polls, waited = host_program("common", "polls"), list[float]()
     pace = polls.Pace(polls.SUPERNODE, wait=waited.append)
     pace.happened()
-    pace.answered(answered_in)
+    for _ in range(2):
+        pace.answered(answered_in)
     pace.sleep(3)
-    assert waited == [pytest.approx(wait, abs=0.01)]
+    pace.answered(0.0)
+    pace.sleep(3)
+    assert waited == [pytest.approx(wait, abs=0.01), pytest.approx(0.1, abs=0.01)], "one slow answer counts for nothing"
 
 
 def test_all_else_that_flower_asks_of_the_clock_is_answered_by_pythons_own() -> None:

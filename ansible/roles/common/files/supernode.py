@@ -172,6 +172,12 @@ def notice_stopped_runs(pace: polls.Pace, workers: unanswered.Workers) -> None:
         stand_in(importlib.import_module(PLACE), over, Path(folder) / "over", pace, workers.drop)
 
 
+def fetch_sooner(_pace: polls.Pace, _workers: unanswered.Workers) -> None:
+    """Let the parts of a message be fetched sooner, where the unit says so."""
+    if polls.wanted():
+        polls.fetch_sooner(importlib.import_module(polls.PARTS))
+
+
 def wait_for_nobody_who_ended(pace: polls.Pace, workers: unanswered.Workers) -> None:
     """Put in what stands for time where Flower waits, and what knows for whom it waits."""
     internals = importlib.import_module(PLACE)
@@ -185,6 +191,7 @@ def main() -> None:
     pace, workers = polls.Pace(polls.SUPERNODE if polls.wanted() else {}), unanswered.Workers()
     for put_in, without in (
         (notice_stopped_runs, "runs that are stopped are not noticed here"),
+        (fetch_sooner, "the parts of a message are fetched at Flower's own pace"),
         (wait_for_nobody_who_ended, "an app that ends without a reply may be waited for in vain here"),
     ):
         try:
