@@ -117,9 +117,11 @@ def test_a_federation_that_waits_takes_no_more_of_the_processors_than_bare_flowe
             taken[BARE].append(idle(standing))
         time.sleep(SETTLES)
         taken[OURS].append(idle(standing))
-    figure = Figure("a minute without a run: processor time on all hosts", "s", taken, (OURS, BARE), 1.0)
+    # What else goes on only adds to it.
+    least = {side: [min(values)] for side, values in taken.items()}
+    figure = Figure("a minute without a run: the least processor time on all hosts", "s", least, (OURS, BARE), 1.0)
     figures.append(figure)
-    assert statistics.median(figure.ratios()) <= 1.5, "the services beside Flower's own, and no more"
+    assert figure.ratios()[0] <= 1.5, "the services beside Flower's own, and no more"
 
 
 def idle(standing: Standing, seconds: float = 60.0) -> float:
