@@ -180,17 +180,16 @@ def lie_of(places: Sequence[str]) -> list[object]:
     found: list[object] = []
     for place in places:
         try:
-            state = os.stat(place)  # noqa: PTH116 - nothing else is done with the path
+            state = Path(place).stat()
         except OSError as error:
             found.append(error.errno)
         else:
             found.append((state.st_dev, state.st_ino, state.st_nlink > 0))
-    with open("/proc/self/mountinfo", encoding="utf-8") as lines:  # noqa: PTH123 - as above
-        for line in lines:
-            _, _, device, root, point, *_ = line.split(" ")
-            point = point.encode().decode("unicode_escape").encode("latin-1").decode(errors="replace")
-            if any(point == place or point.startswith(f"{place}/") for place in places):
-                found.append((device, root, point))
+    for line in Path("/proc/self/mountinfo").read_text(errors="replace").splitlines():
+        _, _, device, root, point, *_ = line.split(" ")
+        point = point.encode().decode("unicode_escape").encode("latin-1").decode(errors="replace")
+        if any(point == place or point.startswith(f"{place}/") for place in places):
+            found.append((device, root, point))
     return found
 
 
