@@ -20,7 +20,10 @@ def test_a_check_right_after_would_change_nothing() -> None:
 def test_the_units_are_those_that_should_be_there_and_run(each_machine: Machine) -> None:
     listed = each_machine.host.check_output("systemctl list-units 'flower-*.service' --plain --no-legend")
     states = {line.split()[0].removesuffix(".service"): line.split()[2] for line in listed.splitlines()}
-    assert states == dict.fromkeys(each_machine.units, "active")
+    # SuperExec starts what has the libraries imported; it does not start at boot by itself, and ends after a while.
+    alone = {unit: state for unit, state in states.items() if not unit.endswith("app-warm")}
+    assert alone == dict.fromkeys(each_machine.units, "active")
+    assert {states[unit] for unit in states.keys() - alone.keys()} <= {"active"}
 
 
 def test_each_unit_starts_at_boot(each_machine: Machine) -> None:
