@@ -48,8 +48,9 @@ with socket.socket(socket.AF_UNIX) as line:
     line.connect(f"/run/flower/{sys.argv[1]}-warm.sock")
     assert line.recv(1)
 """
+PID = "systemctl show --property=MainPID --value"
 # They run nobody's code, and stay for a while; 0 where there is none.
-FORKED_FROM = "systemctl show --property=MainPID --value flower-clientapp-warm flower-serverapp-warm"
+FORKED_FROM = f"{PID} flower-clientapp-warm flower-serverapp-warm"
 TMP_MEGABYTES = 128  # inventories/lab
 TASKS = 512
 REFUSED = ("PermissionError", "OSError", "FileNotFoundError", "CalledProcessError")
@@ -249,25 +250,21 @@ def test_a_site_that_stops_its_superexec_has_nothing_left_that_runs_apps(standin
         host.check_output("systemctl start flower-superexec-clientapp")
 
 
-def test_after_the_hospital_has_put_other_data_in_its_place_no_fork_sees_the_old_one(standing: Standing) -> None:
+def test_an_unmounted_disk_is_let_go_of_and_the_next_forks_see_what_lies_there_then(standing: Standing) -> None:
     host = standing.host("hospital-a")
-    host.check_output(f"timeout 120 python3 -c '{READY}' clientapp")
-    before = host.check_output("systemctl show --property=MainPID --value flower-clientapp-warm")
-    host.check_output("mkdir /srv/new && touch /srv/new/patients && mount --bind /srv/new /srv/hospital")
+    new = (
+        "before=$(pid); %s;"
+        "for _ in $(seq 300); do case $(pid) in 0|$before) sleep 0.1 ;; *) break ;; esac; done;"
+        "ls /proc/$(pid)/root/srv/hospital"
+    )
+    seen = f"timeout 120 python3 -c '{READY}' clientapp; pid() {{ {PID} flower-clientapp-warm; }}; {new}"
+    host.check_output("mkdir /srv/new && mount -t tmpfs none /srv/new && touch /srv/new/patients")
     try:
-        host.run(  # a message that nobody sent: whoever takes it finds no SuperNode that knows it
-            "setpriv --reuid=flower-superexec --clear-groups timeout 5 /opt/flower/bin/flwr-clientapp"
-            " --runtime-api-address 127.0.0.1:9094 --insecure --token none"
-        )
-        seen = host.check_output(
-            "pid() { systemctl show --property=MainPID --value flower-clientapp-warm; };"
-            f"for _ in $(seq 300); do case $(pid) in 0|{before}) sleep 0.1 ;; *) break ;; esac; done;"
-            "ls /proc/$(pid)/root/srv/hospital"
-        )
-        assert seen == "patients"
+        assert host.check_output(seen % "mount --bind /srv/new /srv/hospital") == "patients"
+        assert host.check_output(seen % "umount /srv/hospital") == "breast_cancer.csv"
+        assert "/srv/new" not in host.check_output("umount /srv/new && cat /proc/[0-9]*/mountinfo")
     finally:
-        host.check_output("umount /srv/hospital && rm -r /srv/new")
-        host.check_output("while systemctl list-units --no-legend 'flower-clientapp@*' | grep -q .; do sleep 0.2; done")
+        host.run("umount /srv/hospital; umount /srv/new; rmdir /srv/new")
 
 
 @pytest.mark.parametrize("program", ["flwr-agentapp", "flwr-simulation", "flwr-serverapp"])

@@ -325,22 +325,49 @@ def test_the_process_that_is_forked_ends_to_start_anew_when_it_is_told_to(tmp_pa
 @pytest.mark.parametrize(
     "what",
     [
+        "subprocess.run(['mount', '-t', 'tmpfs', 'none', place], check=True)",
+        "subprocess.run(['mount', '-t', 'tmpfs', 'none', place / 'below'], check=True)",
+        "subprocess.run(['umount', place.parent], check=True)",
+    ],
+    ids=["covered", "something below covered", "taken away"],
+)
+def test_the_process_that_is_forked_lets_go_of_a_disk_though_no_message_comes(what: str, tmp_path: Path) -> None:
+    disk = tmp_path / "a disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "none", disk], check=True)
+    try:
+        (disk / "data" / "below").mkdir(parents=True)
+        assert ended(what, disk / "data") == "None True\n"
+    finally:
+        subprocess.run(["umount", "--recursive", str(disk)], capture_output=True, check=False)
+
+
+def test_the_process_that_is_forked_stays_when_something_is_mounted_elsewhere(tmp_path: Path) -> None:
+    data, other = tmp_path / "data", tmp_path / "data-of-others"
+    data.mkdir()
+    other.mkdir()
+    try:
+        found = ended(f"subprocess.run(['mount', '-t', 'tmpfs', 'none', {str(other)!r}], check=True)", data, idle=1)
+    finally:
+        subprocess.run(["umount", str(other)], check=True)
+    assert found == "None False\n"
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
         "place.rename(place.with_name('before'))",
         "place.rename(place.with_name('before')); place.mkdir()",
         "place.rmdir()",
-        "subprocess.run(['mount', '-t', 'tmpfs', 'none', place], check=True)",
     ],
-    ids=["moved", "replaced", "taken away", "covered"],
+    ids=["moved", "replaced", "taken away"],
 )
 def test_a_message_after_the_data_was_moved_or_replaced_is_not_done_by_a_fork_that_would_see_the_old_one(
     what: str, tmp_path: Path
 ) -> None:
     place = tmp_path / "the data"
     place.mkdir()
-    try:
-        assert ended(what, place, ask=True) == "b''\nNone True\n"
-    finally:
-        subprocess.run(["umount", str(place)], capture_output=True, check=False)
+    assert ended(what, place, ask=True) == "b''\nNone True\n"
 
 
 def test_the_modules_of_a_release_are_those_of_the_packages_that_it_was_asked_for(tmp_path: Path) -> None:

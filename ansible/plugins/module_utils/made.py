@@ -30,6 +30,8 @@ SCHEMA = 1
 _CURRENT = Path("/opt/flower/current")
 # Where the hospital finds the program that leaves.
 _PROGRAM = "/opt/flower/libexec"
+# Empty folders: units put them over what they are not to see.
+_COVERS = "/opt/flower/covers/"
 # Where systemd notes when a timer last ran.
 _STAMPS = Path("/var/lib/systemd/timers")
 # Gone with the next boot at the latest.
@@ -206,6 +208,8 @@ def _refuse(made: Made, record: Path) -> None:
     for path in _unit_files(made):
         for value in _BIND.findall(path.read_text()):
             source = value.strip('"-').split(":")[0].strip('"')
+            if source.startswith(_COVERS):
+                continue
             if made.covers(str(Path(source).resolve())):
                 raise LeaveError(f"{source} holds data, below what would be removed: move it away and run again")
 

@@ -10,8 +10,9 @@ it by the kernel, and nothing of it reaches the next one, since that is forked f
 This program's one capability, to make such a place, counts in its own user namespace only, and a fork has lost it
 before it reads its request. Where the host cannot do this, or the imports take long, the instance takes the message.
 
-A fork sees the site's data as it lay when this program was started. So it ends when that was moved, taken away or
-covered by another disk, and the instance takes the message, as after a change of the release.
+A fork sees the site's data as it lay when this program was started. So it ends when a disk was mounted there or
+unmounted, at once, which lets go of it; and when the folder was moved or replaced, with the next message, which the
+instance takes, as after a change of the release.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ sys.path.pop(0)  # apps import from elsewhere
 _LISTEN = 3
 """The number at which systemd hands over a socket."""
 _CURRENT = Path("/opt/flower/current")
+_MOUNTS = Path("/proc/self/mountinfo")
 _NEW_MOUNTS, _NEW_IPC, _NEW_PIDS = 0x00020000, 0x08000000, 0x20000000
 _PRIVATE, _READ_ONLY, _NO_SUID, _NO_DEVICES, _NO_EXEC = 0x44000, 1, 2, 4, 8
 _DIE_WITH_PARENT, _DUMPABLE, _AMBIENT, _CLEAR_ALL = 1, 4, 47, 4
@@ -185,10 +187,10 @@ def lie_of(places: Sequence[str]) -> list[object]:
             found.append(error.errno)
         else:
             found.append((state.st_dev, state.st_ino, state.st_nlink > 0))
-    for line in Path("/proc/self/mountinfo").read_text(errors="replace").splitlines():
+    for line in _MOUNTS.read_text(errors="replace").splitlines():
         _, _, device, root, point, *_ = line.split(" ")
         point = point.encode().decode("unicode_escape").encode("latin-1").decode(errors="replace")
-        if any(point == place or point.startswith(f"{place}/") for place in places):
+        if any(f"{point}/".startswith(f"{place}/") or f"{place}/".startswith(f"{point}/") for place in places):
             found.append((device, root, point))
     return found
 
@@ -220,12 +222,16 @@ class Server:
 
         In a fork it returns, too: with the connection of the message that is this fork's.
         """
-        with selectors.DefaultSelector() as selector:
+        with selectors.DefaultSelector() as selector, _MOUNTS.open() as mounts:
             selector.register(listener, selectors.EVENT_READ)
             selector.register(self._woken, selectors.EVENT_READ)
+            selector.register(mounts, selectors.EVENT_WRITE)  # never: but a change of it is told as an error
             quiet = time.monotonic()
             while self._until or not (self.ending or time.monotonic() - quiet >= self._idle):
                 for key, _ in selector.select(self._patience(quiet)):
+                    if key.fileobj is mounts:
+                        self.ending |= self._is_elsewhere()
+                        continue
                     quiet = time.monotonic()
                     if key.fileobj is self._woken:
                         self._woken.recv(_SIGNALS)
@@ -247,8 +253,8 @@ class Server:
         """Fork for a message; returns its connection in the fork, and None here."""
         connection, _ = listener.accept()
         with connection:
-            if self.ending or self._surroundings() != self._begun_with:
-                self.ending = True
+            self.ending |= self._is_elsewhere()
+            if self.ending:
                 return None
             busy = len(self._until) >= self._at_once
             with contextlib.suppress(OSError):  # it went another way already
@@ -262,6 +268,9 @@ class Server:
         self._until[pid] = (watch, time.monotonic() + self._seconds if self._seconds else 0.0)
         selector.register(watch, selectors.EVENT_READ, pid)
         return None
+
+    def _is_elsewhere(self) -> bool:
+        return self._surroundings() != self._begun_with
 
     def _surroundings(self) -> tuple[str, list[object]]:
         """The release, and what lies where the data is."""
@@ -315,6 +324,13 @@ def main() -> int:
     parser.add_argument("--place", action="append", default=[], help="A folder of the host's that forks see.")
     options = parser.parse_args()
     _call("prctl", _DUMPABLE, 0, 0, 0, 0)
+    server = Server(  # before the imports: it notes what is there now
+        size=options.tmp,
+        at_once=options.at_once,
+        idle=options.idle,
+        seconds=options.seconds,
+        places=options.place,
+    )
     commands, command, place = instance.PROGRAMS[options.program]
     wanted = json.loads(options.preload) or of_the_release(Path(sys.prefix))
     try:
@@ -328,13 +344,6 @@ def main() -> int:
         print(f"not imported beforehand: {', '.join(left)}", flush=True)
     gc.collect()
     gc.freeze()
-    server = Server(
-        size=options.tmp,
-        at_once=options.at_once,
-        idle=options.idle,
-        seconds=options.seconds,
-        places=options.place,
-    )
     with socket.socket(fileno=_LISTEN) as listener:
         message = server.serve(listener)
     if message is None:
