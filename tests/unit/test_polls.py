@@ -1,11 +1,14 @@
 """How soon Flower asks again for what it waits for, with the program that a host has for that."""
 
 import json
+import os
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -138,6 +141,20 @@ print(json.dumps([waits, len(asked)]))
 """
 
 
+class RungAt:
+    """A bell that is rung at times of a simulation."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def ring(self, at: float) -> None:
+        self._file.touch()
+        os.utime(self._file, ns=(0, round((at + 100) * 1e9)))
+
+    def rung(self) -> int | None:
+        return self._file.stat().st_mtime_ns
+
+
 def done_by(flower: Path, script: str) -> tuple[list[float], float]:
     """What the script says: the waits, and the time at the end."""
     text = script.replace("{files!r}", repr(str(FILES)))
@@ -204,6 +221,63 @@ def test_a_supernode_asks_the_less_often_the_longer_its_superlink_takes_to_answe
     pace.answered(0.0)
     pace.sleep(3)
     assert waited == [pytest.approx(wait, abs=0.01), pytest.approx(0.1, abs=0.01)], "one slow answer counts for nothing"
+
+
+def asked_at(rings: list[float], until: float, bell: Any) -> list[float]:
+    """When a SuperExec asks that this bell tells of what comes, in seconds of a simulation."""
+    polls, now, asked = host_program("common", "polls"), [0.0], list[float]()
+
+    def wait(seconds: float) -> None:
+        now[0] += seconds
+        while rings and rings[0] <= now[0]:
+            bell.ring(rings.pop(0))
+
+    pace = polls.Pace(polls.SUPEREXEC, lambda: now[0], wait, told_by=bell)
+    while now[0] < until:
+        asked.append(round(now[0], 2))
+        pace.sleep(1)
+    return asked
+
+
+def test_who_is_told_when_something_comes_asks_every_three_seconds_until_then(tmp_path: Path) -> None:
+    bell = RungAt(tmp_path / "bell")
+    bell.ring(-60)
+    late = [one for one in asked_at([100.05], 140, bell) if one > 60]
+    before = [one for one in late if one <= 100]
+    after = [one for one in late if one > 100]
+    assert {round(two - one, 1) for one, two in pairwise(before)} == {3.0}
+    assert after[:5] == pytest.approx([100.1, 100.2, 100.3, 100.4, 100.5], abs=0.11), "at once, and sooner for a while"
+    assert after[-1] - after[-2] == pytest.approx(3.0, abs=0.1)
+
+
+def test_what_comes_while_one_asks_is_not_missed(tmp_path: Path) -> None:
+    polls, now = host_program("common", "polls"), [0.0]
+    bell = RungAt(tmp_path / "bell")
+    bell.ring(0)
+    pace = polls.Pace(polls.SUPEREXEC, lambda: now[0], lambda seconds: now.append(now.pop() + seconds), told_by=bell)
+    for _ in range(100):
+        pace.sleep(1)
+    waits = now[0]
+    bell.ring(1)
+    pace.sleep(1)
+    assert now[0] - waits == pytest.approx(0.1)
+
+
+def test_where_there_is_no_bell_one_asks_as_often_as_ever(tmp_path: Path) -> None:
+    asked = asked_at([], 20, host_program("common", "polls").Bell(tmp_path / "none"))
+    assert {round(two - one, 1) for one, two in pairwise(asked)} == {1.0}
+
+
+def test_a_bell_is_heard_by_another_process_and_one_that_cannot_be_rung_stops_nobody(tmp_path: Path) -> None:
+    polls = host_program("common", "polls")
+    ours, theirs = polls.Bell(tmp_path / "bell"), polls.Bell(tmp_path / "bell")
+    assert theirs.rung() is None
+    ours.ring()
+    first = theirs.rung()
+    time.sleep(0.05)
+    ours.ring()
+    assert first is not None and theirs.rung() > first
+    polls.Bell(tmp_path / "no" / "folder").ring()
 
 
 def test_all_else_that_flower_asks_of_the_clock_is_answered_by_pythons_own() -> None:

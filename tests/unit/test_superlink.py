@@ -1,4 +1,4 @@
-"""The SuperLink's database waits for its turn to write, in each supported version of Flower."""
+"""What is put into the SuperLink works in each supported version of Flower."""
 
 import sqlite3
 import subprocess
@@ -24,6 +24,30 @@ sys.stdin.readline()
 store.query("CREATE TABLE written (one INTEGER)")
 print("written", flush=True)
 """
+# Notes a run as the SuperLink does when one is submitted, and says when the bell was rung before and after.
+_NOTE = """
+import importlib, inspect, sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import superlink
+from flwr.superlink.federation import NoOpFederationManager
+from flwr.supercore.object_store.sql_object_store import SqlObjectStore
+noter = getattr(importlib.import_module(superlink.STATE), superlink.NOTER)
+bell = superlink.polls.Bell(Path(sys.argv[2]) / "begun")
+superlink.tell_of_runs(noter, bell)
+before = bell.rung()
+time.sleep(0.1)
+database = str(Path(sys.argv[2]) / "superlink.db")
+store = SqlObjectStore(database)
+store.initialize()
+state = noter(database, NoOpFederationManager(), store)
+state.initialize()
+words = {"override_config": {}, "federation_id": "", "primary_task_type": "flwr-serverapp"}
+needed = [one.name for one in inspect.signature(state.create_run).parameters.values() if one.default is one.empty]
+assert bell.rung() == before
+run = state.create_run(**{name: words.get(name) for name in needed})
+print(bool(run), before is not None, bell.rung() > before)
+"""
 LOCKED_FOR = 6.0
 """Seconds; Flower itself gives up after five."""
 
@@ -48,3 +72,14 @@ def test_a_write_waits_longer_than_flowers_own_five_seconds(flower: Path, tmp_pa
         other.close()
         assert process.stdout.readline() == "written\n"
     assert process.returncode == 0
+
+
+def test_who_waits_for_a_run_is_told_when_one_is_submitted(flower: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _NOTE, str(FILES), str(tmp_path)],
+        env={"PYTHONPATH": str(flower), "FLWR_TELEMETRY_ENABLED": "0", "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.splitlines()[-1:] == ["True True True"], done.stderr

@@ -1,6 +1,6 @@
 # Copyright: the Flowerbed authors
 # SPDX-License-Identifier: Apache-2.0
-"""Runs Flower's SuperExec, which asks for its next task sooner while tasks come (see polls.py).
+"""Runs Flower's SuperExec, which asks for its next task sooner while tasks come, and when it is told (see polls.py).
 
 Where this version of Flower has another shape, it asks every second as it would without this.
 """
@@ -34,7 +34,7 @@ def main() -> None:
     sys.argv[0] = "flower-superexec"
     if polls.wanted():
         try:
-            ask_sooner(polls.Pace(polls.SUPEREXEC))
+            ask_sooner(polls.Pace(polls.SUPEREXEC, told_by=polls.bell()))
         except (ImportError, AttributeError) as error:
             print(f"tasks are asked for every second: {error}", flush=True)
     entry.program(*PROGRAM)()

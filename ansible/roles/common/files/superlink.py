@@ -1,21 +1,30 @@
 # Copyright: the Flowerbed authors
 # SPDX-License-Identifier: Apache-2.0
-"""Runs Flower's SuperLink, whose database waits longer until it is its turn to write.
+"""Runs Flower's SuperLink, whose database waits longer until it is its turn to write, and which tells of each new run.
 
 One writes at a time. Where many sites hand over large models, or the disk is busy with something else, that takes more
-than the five seconds after which Flower's gives up, and a reply is lost for it. Where this version of Flower has
-another shape, it waits as it would without this.
+than the five seconds after which Flower's gives up, and a reply is lost for it. SuperExec hears of a run at once and
+need not ask every second (see polls.py). Where this version of Flower has another shape, all is as it would be without
+this.
 """
 
 from __future__ import annotations
 
 import importlib
 import sys
+from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+import polls
+
+sys.path.pop(0)
 
 PROGRAM = ("flwr.superlink.cli", "flower_superlink")
 # The module that opens the database, and the settings that it does that with: pairs of text.
 PLACE, SETTINGS = "flwr.supercore.sql_mixin", "SQLITE_PRAGMAS"
+# What notes a run, and gives its id.
+STATE, NOTER, BEGIN = "flwr.server.superlink.linkstate.sql_linkstate", "SqlLinkState", "create_run"
 _WAIT, _MILLISECONDS = "busy_timeout", "60000"
 
 
@@ -25,6 +34,12 @@ def wait_longer(place: Any) -> None:
     setattr(place, SETTINGS, tuple((settings | {_WAIT: _MILLISECONDS}).items()))
 
 
+def tell_of_runs(noter: Any, bell: polls.Bell) -> None:
+    """Ring for each run that `noter` has noted, and once before: whoever waits for them listens from then on."""
+    polls.follow(noter, (BEGIN,), polls.Pace({}, tells=bell))
+    bell.ring()
+
+
 def main() -> None:
     """Put it in and run Flower's program, which reads its arguments itself."""
     sys.argv[0] = "flower-superlink"
@@ -32,6 +47,10 @@ def main() -> None:
         wait_longer(importlib.import_module(PLACE))
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         print(f"the database waits no longer than Flower's own: {error}", flush=True)
+    try:
+        tell_of_runs(getattr(importlib.import_module(STATE), NOTER), polls.bell())
+    except (ImportError, AttributeError) as error:
+        print(f"SuperExec hears of a run when it asks: {error}", flush=True)
     commands, command = PROGRAM
     sys.exit(getattr(importlib.import_module(commands), command)())
 

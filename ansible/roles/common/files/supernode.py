@@ -8,7 +8,8 @@ being worked on, and a run that is over is noted as an empty file that bears its
 the ClientApp; the SuperNode then has a reply, which nobody wants any more, and takes new work.
 
 Two more things are put in: a ClientApp that ended without a reply is not waited for (see unanswered.py), and the next
-message is asked for sooner while messages come and go, where the unit says so (see polls.py).
+message is asked for sooner while messages come and go, and SuperExec is told of it, where the unit says so (see
+polls.py).
 
 Where this version of Flower has another shape, nothing is noted and the SuperNode runs as it would without this.
 """
@@ -188,7 +189,9 @@ def wait_for_nobody_who_ended(pace: polls.Pace, workers: unanswered.Workers) -> 
 def main() -> None:
     """Put all of it in and run Flower's program, which reads its arguments itself."""
     sys.argv[0] = "flower-supernode"
-    pace, workers = polls.Pace(polls.SUPERNODE if polls.wanted() else {}), unanswered.Workers()
+    bell = polls.bell()
+    bell.ring()  # from now on SuperExec listens
+    pace, workers = polls.Pace(polls.SUPERNODE if polls.wanted() else {}, tells=bell), unanswered.Workers()
     for put_in, without in (
         (notice_stopped_runs, "runs that are stopped are not noticed here"),
         (fetch_sooner, "the parts of a message are fetched at Flower's own pace"),
