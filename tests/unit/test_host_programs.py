@@ -370,6 +370,16 @@ def test_a_message_after_the_data_was_moved_or_replaced_is_not_done_by_a_fork_th
     assert ended(what, place, ask=True) == "b''\nNone True\n"
 
 
+def test_a_fork_ends_with_all_that_python_does_at_the_end_but_take_the_modules_apart() -> None:
+    script = f"import sys; sys.path.insert(0, {str(FILES)!r}); import warm, atexit, threading, time\n"
+    script += "class Apart:\n    def __del__(self):\n        print('taken apart', flush=True)\n"
+    script += "apart = Apart()\natexit.register(print, 'at the end')\n"
+    script += "threading.Thread(target=lambda: (time.sleep(0.3), print('a thread'))).start()\n"
+    script += "threading.Thread(target=time.sleep, args=(60,), daemon=True).start()\nwarm.leave(3)\n"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=30)
+    assert (done.returncode, done.stdout) == (3, "a thread\nat the end\n"), done.stderr
+
+
 def test_the_modules_of_a_release_are_those_of_the_packages_that_it_was_asked_for(tmp_path: Path) -> None:
     (tmp_path / "release.lock").write_text("# target: x\n# requirements: numpy, scikit-learn>=1.7\nscipy==1\n")
     assert warm.of_the_release(tmp_path) == ["numpy", "sklearn"]

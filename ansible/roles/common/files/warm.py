@@ -17,6 +17,7 @@ instance takes, as after a change of the release.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import gc
@@ -28,11 +29,14 @@ import selectors
 import signal
 import socket
 import sys
+import threading
 import time
+import traceback
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 sys.path.insert(0, str(Path(__file__).parent))
 import instance
@@ -54,6 +58,8 @@ _AN_HOUR = 3600.0
 _SIGNALS = 64
 _REQUIREMENTS = "# requirements: "
 _A_PACKAGES_INIT = 2
+_LATE = "httpcore"
+"""What Flower's web client imports with its first request."""
 _ANEW = 75
 """The exit status by which the unit has systemd start it again."""
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -193,6 +199,16 @@ def lie_of(places: Sequence[str]) -> list[object]:
         if any(f"{point}/".startswith(f"{place}/") or f"{place}/".startswith(f"{point}/") for place in places):
             found.append((device, root, point))
     return found
+
+
+def leave(code: int) -> NoReturn:
+    """End as Python ends a program, but do not take the modules apart: a fork would copy all of their memory."""
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for the threads that Python waits for
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 class Server:
@@ -336,6 +352,7 @@ def main() -> int:
     try:
         instance.beside("entry").program(commands, command)
         left = preload([place, *wanted])
+        _try_import(_LATE)
     except DoesNotFork as library:
         print(f"not imported beforehand: {library} (its threads outlast a fork)", flush=True)
         rest = json.dumps([name for name in wanted if name != str(library)] or [place])
@@ -349,7 +366,12 @@ def main() -> int:
     if message is None:
         return _ANEW if server.ending else 0
     forget_chance()
-    return instance.work(options, instance.Relay(message))
+    try:
+        code = instance.work(options, instance.Relay(message))
+    except BaseException:  # whatever it is, nothing goes on here
+        traceback.print_exc()
+        code = 1
+    leave(code)
 
 
 if __name__ == "__main__":
