@@ -246,7 +246,7 @@ def test_who_is_told_when_something_comes_asks_every_three_seconds_until_then(tm
     before = [one for one in late if one <= 100]
     after = [one for one in late if one > 100]
     assert {round(two - one, 1) for one, two in pairwise(before)} == {3.0}
-    assert after[:5] == pytest.approx([100.1, 100.2, 100.3, 100.4, 100.5], abs=0.11), "at once, and sooner for a while"
+    assert after[:5] == pytest.approx([100.2, 100.3, 100.4, 100.5, 100.6], abs=0.11), "at once, and sooner for a while"
     assert after[-1] - after[-2] == pytest.approx(3.0, abs=0.1)
 
 
