@@ -71,10 +71,12 @@ def save(
     figures: Sequence[Figure],
     notes: str = "",
     phases: Mapping[str, Mapping[str, float]] | None = None,
+    profiles: Mapping[str, Mapping[str, float]] | None = None,
 ) -> None:
     """Write a benchmark's file, and the tables anew.
 
-    `command` makes it; `notes` says in a sentence what was done; `phases` are the seconds of each phase of a call.
+    `command` makes it; `notes` says in a sentence what was done; `phases` are the seconds of each phase of a call,
+    `profiles` the processor seconds of each program during one.
     """
     commit = subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], cwd=REPOSITORY, text=True)
     document = {
@@ -91,6 +93,7 @@ def save(
         },
         "figures": [one.to_json() for one in figures],
         "phases": phases or {},
+        "profiles": profiles or {},
     }
     FOLDER.mkdir(exist_ok=True)
     (FOLDER / f"{name}.json").write_text(json.dumps(document, indent=2) + "\n")
@@ -130,6 +133,10 @@ def _section(one: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     for call, found in one["phases"].items():
         yield f"Phases of the {call}, in seconds: {', '.join(f'{name} {seconds}' for name, seconds in found.items())}."
+        yield ""
+    for call, found in one.get("profiles", {}).items():
+        shares = ", ".join(f"{name} {seconds}" for name, seconds in found.items())
+        yield f"Who took the processors in {call}, in seconds of one: {shares}."
         yield ""
     machine, versions = one["machine"], one["versions"]
     yield (

@@ -3,7 +3,6 @@
 Both sides of a ratio are measured in one go, in turn, on the same hosts.
 """
 
-import os
 import shlex
 import statistics
 import time
@@ -19,6 +18,7 @@ from flowerbed import control, ssh
 from flowerbed.errors import WorkFailed
 from flowerbed.runs import flwr, submit_and_follow
 from flowerbed.runs.connection import Connection, Deployed
+from tests.bench import profile
 from tests.bench.record import Figure, save
 from tests.e2e.conftest import EXAMPLE, SITES, Standing, make, prepare_data, up
 
@@ -56,12 +56,18 @@ def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
 
 
 @pytest.fixture(scope="module")
-def figures() -> Iterator[list[Figure]]:
+def profiles() -> dict[str, dict[str, float]]:
+    """Who took the processors, and is written down."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def figures(profiles: dict[str, dict[str, float]]) -> Iterator[list[Figure]]:
     """What was measured, and is written down."""
     found: list[Figure] = []
     yield found
     if found:
-        save("run", COMMAND, found, NOTES)
+        save("run", COMMAND, found, NOTES, profiles=profiles)
 
 
 def test_a_round_takes_no_more_than_a_tenth_longer_than_with_bare_flower(
@@ -108,9 +114,9 @@ def test_what_is_around_a_run_takes_less_than_three_seconds(standing: Standing, 
 
 
 def test_a_federation_that_waits_takes_no_more_of_the_processors_than_bare_flower(
-    standing: Standing, figures: list[Figure]
+    standing: Standing, figures: list[Figure], profiles: dict[str, dict[str, float]]
 ) -> None:
-    taken: dict[str, list[float]] = {OURS: [], BARE: []}
+    taken: dict[str, list[dict[str, float]]] = {OURS: [], BARE: []}
     for _ in range(TURNS):
         with bare_flower(standing):
             time.sleep(SETTLES)
@@ -118,28 +124,20 @@ def test_a_federation_that_waits_takes_no_more_of_the_processors_than_bare_flowe
         time.sleep(SETTLES)
         taken[OURS].append(idle(standing))
     # What else goes on only adds to it.
-    least = {side: [min(values)] for side, values in taken.items()}
-    figure = Figure("a minute without a run: the least processor time on all hosts", "s", least, (OURS, BARE), 1.0)
+    least = {side: min(turns, key=lambda turn: sum(turn.values())) for side, turns in taken.items()}
+    profiles.update({f"a minute without a run of {side}": turn for side, turn in least.items()})
+    sides = {side: [sum(turn.values())] for side, turn in least.items()}
+    figure = Figure("a minute without a run: the least processor time on all hosts", "s", sides, (OURS, BARE), 1.0)
     figures.append(figure)
     assert figure.ratios()[0] <= 1.5, "the services beside Flower's own, and no more"
 
 
-def idle(standing: Standing, seconds: float = 60.0) -> float:
-    """Processor time that the hosts' processes take in a minute, in seconds."""
-    before = times(standing)
+def idle(standing: Standing, seconds: float = 60.0) -> dict[str, float]:
+    """Processor time that each program takes on all hosts in a minute, in seconds."""
+    name = standing.federation.name
+    before, total = profile.of_programs(name), profile.of_hosts(name)
     time.sleep(seconds)
-    after = times(standing)
-    return sum(after[process] - before[process] for process in after.keys() & before.keys())
-
-
-def times(standing: Standing) -> dict[tuple[str, str], float]:
-    """Processor time of each process on each host, with that of the children that it has waited for."""
-    found = {}
-    for name in ("coordinator", *SITES):
-        for line in standing.host(name).check_output(_CPU).splitlines():
-            pid, ticks = line.split()
-            found[name, pid] = int(ticks) / os.sysconf("SC_CLK_TCK")
-    return found
+    return profile.by_program(before, profile.of_programs(name), profile.of_hosts(name) - total)
 
 
 def rounds(answer: dict[str, Any]) -> list[float]:
@@ -154,12 +152,6 @@ def span(standing: Standing, run_id: str) -> tuple[datetime, datetime]:
     command = f"python3 -c {shlex.quote(_TIMES)} {signed}"
     begin, end = standing.host("coordinator").check_output(command).splitlines()
     return datetime.fromisoformat(begin), datetime.fromisoformat(end)
-
-
-# The name in parentheses may have spaces; user and system time are the fields after it, then those of the children.
-_CPU = """for file in /proc/[0-9]*/stat; do
-    sed -E 's/^([0-9]+) \\(.*\\) /\\1 /' "$file" 2>/dev/null
-done | awk '{ print $1, $13 + $14 + $15 + $16 }'"""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pytest
 
 from flowerbed import inventory, lab, machines
 from flowerbed.federation import DEFAULT_PYTHON
-from tests.bench import plot
+from tests.bench import plot, profile
 from tests.bench.record import Figure, save
 from tests.e2e.conftest import Standing, make, prepare_data
 
@@ -87,7 +88,14 @@ def plays(standing: Standing) -> dict[str, float]:
 def test_up_takes_no_more_than_twice_the_floor(standing: Standing) -> None:
     count = int(standing.federation.name.removeprefix("bench"))
     _settle_disk()
+    could, commands = profile.of_the_machine(), profile.of_commands()
     first, phases = _timed(standing, "up", standing.path)
+    taken = {
+        "the command with Ansible, SSH and Terraform": profile.of_commands() - commands,
+        "the hosts": profile.of_hosts(standing.federation.name),
+    }
+    taken["nobody"] = profile.of_the_machine() - could - sum(taken.values())
+    on_hosts = profile.by_program(Counter(), profile.of_programs(standing.federation.name), taken["the hosts"], 1)
     second, again = _timed(standing, "up", standing.path)
     through_all, all_of_it = _timed(standing, "up", standing.path, "--all")
     standing.set_sites(named(count + 1))
@@ -129,5 +137,9 @@ def test_up_takes_no_more_than_twice_the_floor(standing: Standing) -> None:
         "floor": floor_phases,
     }
     name, command_line = f"up-{count:02}", f"./scripts/test bench -k 'test_up and {count}'"
-    save(name, command_line, figures, NOTES.format(count=count), calls)
+    profiles = {
+        "the first `up`": {name: round(seconds, 1) for name, seconds in taken.items()},
+        "the first `up`, on the hosts": on_hosts,
+    }
+    save(name, command_line, figures, NOTES.format(count=count), calls, profiles)
     assert figure.ratios()[0] <= 2

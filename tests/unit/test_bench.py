@@ -1,11 +1,12 @@
 """What the benchmarks' files say, and what a comparison of two of them tells."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from tests.bench import compare, limits
+from tests.bench import compare, limits, profile
 from tests.bench.record import Figure
 
 
@@ -66,3 +67,18 @@ def test_what_more_hospitals_take_is_reckoned_from_what_one_of_them_costs() -> N
     assert (known.round, known.megabyte) == (pytest.approx(0.5), pytest.approx(0.02))
     assert limits.plan([document])[-1] == "| 1000 | 300 s | 11.7 min | 41.7 min | 20.0 GB | 200 GB |"
     assert limits.costs([{**document, "figures": document["figures"][:2]}]) is None
+
+
+def test_what_programs_took_between_two_looks_adds_up_to_what_all_took() -> None:
+    before = Counter({(1, "superlink.py"): 3.0, (2, "supernode.py"): 1.0})
+    after = Counter({(1, "superlink.py"): 4.0, (3, "supernode.py"): 0.5, (4, "sshd"): 0.001})
+    found = profile.by_program(before, after, 2.0)
+    assert found == {"superlink.py": 1.0, "supernode.py": 0.5, profile.OTHERS: 0.5}
+
+
+def test_a_program_of_python_is_known_by_its_file() -> None:
+    assert (
+        profile.program(["/opt/flower/current/bin/python", "-P", "/opt/libexec/superlink.py", "--port", ""])
+        == "superlink.py"
+    )
+    assert profile.program(["nginx: worker process"]) == "nginx"
