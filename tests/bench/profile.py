@@ -1,4 +1,4 @@
-"""Who took the processors: a federation's hosts, each program on them, and a command with all that it started.
+"""Who took the processors, and the memory: a federation's hosts, each program on them, a command with all it started.
 
 The hosts are on this machine, so the kernel's accounts of their control groups hold all of it, also of what ended long
 ago; what a program took is read from the processes that are there.
@@ -6,9 +6,11 @@ ago; what a program took is read from the processes that are there.
 
 import os
 import resource
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from flowerbed.lab import cgroup
@@ -43,6 +45,35 @@ def of_programs(federation: str) -> Counter[tuple[int, str]]:
                 ticks = stat.rpartition(")")[2].split()[11:13]
                 found[int(pid), program(words)] = sum(map(int, ticks)) / _TICKS
     return found
+
+
+def memory_of_a_site(federation: str) -> float:
+    """Megabytes that a site's processes take, on average; what only keeps a file's content is not counted."""
+    found = []
+    for root in cgroup.hierarchies():
+        for group in (root / cgroup.TOP / federation).glob("*"):
+            if (stat := group / "memory.stat").exists() and group.name != "coordinator":
+                values = dict(line.split() for line in stat.read_text().splitlines())
+                found.append(int(values.get("total_rss", values.get("anon", 0))) / 1e6)
+    return sum(found) / max(1, len(found))
+
+
+@contextmanager
+def memory_watched(federation: str, seconds: float = 2.0) -> Iterator[list[float]]:
+    """Look at it every so often; the list has what was seen."""
+    seen, done = [memory_of_a_site(federation)], threading.Event()
+
+    def look() -> None:
+        while not done.wait(seconds):
+            seen.append(memory_of_a_site(federation))
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        done.set()
+        thread.join()
 
 
 def of_the_machine() -> float:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from flowerbed import lab
+from tests.bench import profile
 from tests.bench.record import Figure, save
 from tests.e2e.conftest import Standing, make, up
 
@@ -23,7 +24,7 @@ NODES = {10: (1, 10, 100), 50: (1, 10)}
 ROUNDS = 2
 IDLE = 60.0
 """Seconds."""
-OWN = "SuperLink"
+OWN, SITE = "SuperLink", "a site, on average"
 BYTES_A_NUMBER = 8
 MEGA = 1_000_000
 LINK = "flower-superlink"
@@ -95,7 +96,11 @@ def test_one_superlink_carries_models_of_each_size(standing: Standing) -> None:
     before = taken(standing)
     time.sleep(IDLE)
     idle = (taken(standing).processor - before.processor) * 60 / IDLE
-    figures = [Figure(f"{count} hospitals that wait: processor a minute", "s", {OWN: [idle]})]
+    waiting = profile.memory_of_a_site(standing.federation.name)
+    figures = [
+        Figure(f"{count} hospitals that wait: processor a minute", "s", {OWN: [idle]}),
+        Figure(f"{count} hospitals that wait: memory of a site", "MB", {SITE: [waiting]}),
+    ]
     for megabytes in NODES[count]:
         standing.host("coordinator").check_output(f"systemctl restart {LINK}")
         standing.succeed("up", standing.path)  # until every site is online again
@@ -103,7 +108,7 @@ def test_one_superlink_carries_models_of_each_size(standing: Standing) -> None:
         numbers = megabytes * MEGA // BYTES_A_NUMBER
         settings = {"size": numbers, "seconds": 0.0, "min-nodes": count, "num-server-rounds": ROUNDS}
         words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-        with watched(standing) as sizes:
+        with watched(standing) as sizes, profile.memory_watched(standing.federation.name) as seen:
             command = ("run", str(APP), "--federation", standing.path, "-c", "reply-timeout=3000.0", *words)
             answer = standing.succeed(*command)
         assert answer["status"] == "completed", answer["reason"]
@@ -116,6 +121,7 @@ def test_one_superlink_carries_models_of_each_size(standing: Standing) -> None:
             Figure(f"{what}: a round", "s", {OWN: rounds}),
             Figure(f"{what}: processor a round", "s", {OWN: [(after.processor - before.processor) / ROUNDS]}),
             Figure(f"{what}: memory at most", "MB", {OWN: [after.memory]}),
+            Figure(f"{what}: memory of a site at most", "MB", {SITE: [max(seen)]}),
             Figure(f"{what}: the database at most", "MB", {OWN: [at_most]}),
             Figure(f"{what}: the database grows", "MB", {OWN: [later / (ROUNDS - 1)]}),
         ]
