@@ -57,6 +57,7 @@ class Stop:
     """Whether it concerns a hospital's data, which the coordinator has none of."""
 
 
+_COVERS = "/opt/flower/covers/"
 _TESTS = "tests/e2e/test_3_sandbox.py::test_"
 STOPS = (
     Stop(
@@ -77,7 +78,7 @@ STOPS = (
     ),
     Stop(
         "see other data where data is kept",
-        ("TemporaryFileSystem", "ProtectHome"),
+        ("TemporaryFileSystem", "ProtectHome", "BindReadOnlyPaths"),
         f"{_TESTS}an_app_cannot_see_another_sites_data_on_the_same_host",
         at_sites=True,
     ),
@@ -139,6 +140,12 @@ class Unit:
         # The gateway takes a renewed key by a reload, so that each copies it for the service.
         copied = any(path in one.split() for one in self.directives.get("ExecReload", []))
         return copied or any(one.partition(":")[2] == path or one.lstrip("-") == path for one in given)
+
+    @property
+    def read_only(self) -> list[str]:
+        """What of the host is read and never written; an empty folder put over what is not to be seen is none of it."""
+        bound = self.directives.get("BindReadOnlyPaths", [])
+        return [one for one in bound if not one.strip('"').startswith(_COVERS)]
 
     def shows(self, names: Iterable[str]) -> list[str]:
         """These directives as they stand in the unit."""

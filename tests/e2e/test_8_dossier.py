@@ -110,6 +110,8 @@ def test_the_page_needs_no_network_and_shows_every_fact_but_no_secret(
         shown = [place["path"] for place in machine["places"]] + [unit["name"] for unit in machine["units"]]
         shown += [f"{port['address']}:{port['port']}" for port in machine["ports"]]
         assert not [text for text in shown if text not in page]
+    read = re.findall(r"read, never written</th><td>(.*?)</td>", page)
+    assert read and {one.replace("<code>/srv/hospital</code><br>", "", 1) for one in read} == {""}
     gateway = f"ip daddr {standing.gateway} tcp dport 443"
     assert gateway in machines[SITES[0]]["outgoing"]["/etc/flower/egress/supernode.nft"]
     for name in SECRETS.values():
