@@ -361,8 +361,6 @@ def main() -> int:
         print(f"not imported beforehand: {', '.join(left)}", flush=True)
     gc.collect()
     gc.freeze()
-    with contextlib.suppress(OSError):  # the unit let the imports wait for all else
-        os.setpriority(os.PRIO_PROCESS, 0, 0)
     with socket.socket(fileno=_LISTEN) as listener:
         message = server.serve(listener)
     if message is None:
