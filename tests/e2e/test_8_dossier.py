@@ -111,7 +111,7 @@ def test_the_page_needs_no_network_and_shows_every_fact_but_no_secret(
         shown += [f"{port['address']}:{port['port']}" for port in machine["ports"]]
         assert not [text for text in shown if text not in page]
     read = re.findall(r"read, never written</th><td>(.*?)</td>", page)
-    assert read and {one.replace("<code>/srv/hospital</code><br>", "", 1) for one in read} == {""}
+    assert read and set(read) == {"<code>&#34;/srv/hospital&#34;</code><br>"}
     gateway = f"ip daddr {standing.gateway} tcp dport 443"
     assert gateway in machines[SITES[0]]["outgoing"]["/etc/flower/egress/supernode.nft"]
     for name in SECRETS.values():
