@@ -110,12 +110,17 @@ def found(standing: Standing, known: Known, tmp_path_factory: pytest.TempPathFac
     folder = tmp_path_factory.mktemp("planted")
     (folder / "binary").write_bytes(b"before" + planted + b"after")
     (folder / "lines").write_bytes(base64.encodebytes(b"x" + bytes(40) + planted * 2))
+    # While it is made, a backup has what it encrypts beside itself, in a folder of its own.
+    coordinator = standing.host("coordinator")
+    coordinator.check_output("systemctl stop flower-backup.timer")
+    coordinator.check_output("while systemctl is-active --quiet flower-backup; do sleep 0.2; done")
     try:
         with ThreadPoolExecutor() as pool:
             here = pool.submit(known.here, values, folder)
             on_hosts = pool.map(lambda name: known.on_host(name, values), HOSTS)
             return {**dict(zip(HOSTS, on_hosts, strict=True)), "here": here.result()}
     finally:
+        coordinator.check_output("systemctl start flower-backup.timer")
         host.check_output(f"kill {process}; rm -r /srv/planted")
 
 
