@@ -113,7 +113,7 @@ def found(standing: Standing, known: Known, tmp_path_factory: pytest.TempPathFac
     # While it is made, a backup has what it encrypts beside itself, in a folder of its own.
     coordinator = standing.host("coordinator")
     coordinator.check_output("systemctl stop flower-backup.timer")
-    coordinator.check_output("while systemctl is-active --quiet flower-backup; do sleep 0.2; done")
+    coordinator.check_output("while [ $(systemctl is-active flower-backup) = activating ]; do sleep 0.2; done")
     try:
         with ThreadPoolExecutor() as pool:
             here = pool.submit(known.here, values, folder)
