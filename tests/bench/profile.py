@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from flowerbed.lab import cgroup
 
@@ -103,8 +103,8 @@ def program(words: list[str]) -> str:
     files = [word for word in words if word and not word.startswith("-")]
     if not files:
         return "?"
-    runs_python = os.path.basename(files[0]).startswith("python") and len(files) > 1  # noqa: PTH119
-    return os.path.basename(files[1] if runs_python else files[0].split()[0].rstrip(":"))  # noqa: PTH119
+    runs_python = PurePath(files[0]).name.startswith("python") and len(files) > 1
+    return PurePath(files[1] if runs_python else files[0].split()[0].rstrip(":")).name
 
 
 def _hosts(federation: str) -> Iterator[Path]:

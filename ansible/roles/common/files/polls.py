@@ -66,7 +66,7 @@ class Bell:
     def rung(self) -> int | None:
         """When it was rung last, in nanoseconds; None while there is none, as before its owner has started."""
         try:
-            return None if self._path is None else os.stat(self._path).st_mtime_ns  # noqa: PTH116 - done all the time
+            return None if self._path is None else os.stat(self._path).st_mtime_ns  # noqa: PTH116 - five times a second, for half
         except OSError:
             return None
 
