@@ -323,6 +323,30 @@ def test_the_process_that_is_forked_ends_to_start_anew_when_it_is_told_to(tmp_pa
 
 
 @pytest.mark.parametrize(
+    ("what", "seconds"),
+    [
+        ("(place / 'online').touch()", 60),
+        ("message.connect(line.getsockname())", 60),
+        ("os.kill(os.getpid(), signal.SIGHUP)", 60),
+        ("pass", 1),
+    ],
+    ids=["until it is online", "until a message comes", "until it is to start anew", "for as long as it may"],
+)
+def test_the_imports_let_the_supernode_come_online_first(what: str, seconds: float, tmp_path: Path) -> None:
+    script = "import os, pathlib, signal, socket, sys, threading\n"
+    script += f"sys.path.insert(0, {str(FILES)!r}); import warm\n"
+    script += f"place = pathlib.Path({str(tmp_path)!r})\n"
+    script += "server = warm.Server(size='1M', at_once=1, idle=60, seconds=0)\n"
+    script += "message, line = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)\n"
+    script += "line.bind('\\0' + str(os.getpid()))\nline.listen()\n"
+    script += f"def act():\n    print('now')\n    {what}\n"
+    script += "threading.Timer(0.1, act).start()\n"
+    script += f"server.let_go_first(place / 'online', line.fileno(), {seconds})\nprint('goes on')\n"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=30)
+    assert done.stdout == "now\ngoes on\n"
+
+
+@pytest.mark.parametrize(
     "what",
     [
         "subprocess.run(['mount', '-t', 'tmpfs', 'none', place], check=True)",
@@ -492,6 +516,22 @@ def test_another_error_than_that_of_a_run_that_is_over_ends_nothing(tmp_path: Pa
     watch = supernode.Watch(fails, Over, tmp_path)
     watch.begin(4711)
     assert not watch.look()
+
+
+def test_the_other_programs_of_a_site_begin_when_its_supernode_is_connected(tmp_path: Path) -> None:
+    made, online, polls = Fleet(), tmp_path / "online", supernode.polls
+    supernode.stand_in(made, Over, tmp_path, polls.Pace({}), made.dropped.append, online=polls.Bell(online))
+    begun = threading.Thread(target=polls.let_go_first, args=(str(online), 60))
+    begun.start()
+    assert begun.is_alive()
+    with made.http_request_response():
+        begun.join(10)
+    assert not begun.is_alive()
+
+
+def test_the_other_programs_of_a_site_begin_though_its_supernode_cannot_be_connected(tmp_path: Path) -> None:
+    supernode.polls.let_go_first(str(tmp_path / "online"), 0.3)
+    supernode.polls.let_go_first("", 60)
 
 
 def test_the_installed_flower_has_the_places_for_the_watch() -> None:

@@ -31,6 +31,8 @@ from typing import Any
 SWITCH = "FLOWERBED_QUICK_POLLS"
 # The path of the file that is the bell; the units of both sides name it.
 BELL = "FLOWERBED_BELL"
+# And of one that the SuperNode makes when it is online. Only then has the rest of a site's programs something to do.
+ONLINE = "FLOWERBED_ONLINE"
 # Each of Flower's waits, in seconds, to the shortest that it becomes.
 SUPERNODE = {3: 0.1, 0.5: 0.1}
 SERVERAPP = {3: 0.2}
@@ -45,6 +47,7 @@ PARTS, FETCH, FIRST_WAIT = (
 )
 _FIRST_WAIT_SECONDS = 0.1
 _LOOK_SECONDS = 0.2
+_GOES_FIRST_SECONDS = 30.0
 _SHARE = 0.1
 _TIMES = 5
 _NAME = "time"
@@ -71,9 +74,9 @@ class Bell:
             return None
 
 
-def bell() -> Bell:
+def bell(name: str = BELL) -> Bell:
     """The one that the unit names."""
-    path = os.environ.get(BELL)
+    path = os.environ.get(name)
     return Bell(Path(path) if path else None)
 
 
@@ -141,6 +144,13 @@ class _Clock:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(time, name)
+
+
+def let_go_first(path: str, seconds: float = _GOES_FIRST_SECONDS) -> None:
+    """Wait until the file is there, so long at most: whoever makes it has the processors for itself until then."""
+    until = time.monotonic() + seconds
+    while path and not Path(path).exists() and time.monotonic() < until:
+        time.sleep(_LOOK_SECONDS)
 
 
 def wanted() -> bool:

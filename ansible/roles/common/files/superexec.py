@@ -2,12 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs Flower's SuperExec, which asks for its next task sooner while tasks come, and when it is told (see polls.py).
 
+At a site it lets the SuperNode come online first, which has work for it only then.
+
 Where this version of Flower has another shape, it asks every second as it would without this.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from pathlib import Path
 
@@ -32,6 +35,7 @@ def ask_sooner(pace: polls.Pace) -> None:
 def main() -> None:
     """Put it in and run Flower's program, which reads its arguments itself."""
     sys.argv[0] = "flower-superexec"
+    polls.let_go_first(os.environ.get(polls.ONLINE, ""))
     if polls.wanted():
         try:
             ask_sooner(polls.Pace(polls.SUPEREXEC, told_by=polls.bell()))

@@ -7,7 +7,8 @@ nothing else would be done at the site until it ends by itself. So the SuperLink
 being worked on, and a run that is over is noted as an empty file that bears its id. relay.py looks for it, and ends
 the ClientApp; the SuperNode then has a reply, which nobody wants any more, and takes new work.
 
-Two more things are put in: a ClientApp that ended without a reply is not waited for (see unanswered.py), and the next
+Other programs of the site begin when it is connected, so that it is soon; a file tells them (see polls.py). Two more
+things are put in: a ClientApp that ended without a reply is not waited for (see unanswered.py), and the next
 message is asked for sooner while messages come and go, and SuperExec is told of it, where the unit says so (see
 polls.py).
 
@@ -106,10 +107,12 @@ def stand_in(
     pace: polls.Pace,
     drop: Callable[[str], None],
     seconds: float = _SECONDS,
+    online: polls.Bell | None = None,
 ) -> None:
     """Put the watch where `module` connects to the SuperLink; the pace hears of what comes and goes.
 
-    `drop` hears the id of a message that Flower has dropped: it asks for the next one, and has sent no reply.
+    `drop` hears the id of a message that Flower has dropped: it asks for the next one, and has sent no reply. `online` is
+    rung once the SuperNode is connected.
     """
     connect = getattr(module, CONNECT, None)
     if not callable(connect):
@@ -119,6 +122,7 @@ def stand_in(
     @contextlib.contextmanager
     def connected(*words: Any, **options: Any) -> Iterator[Any]:
         with connect(*words, **options) as functions:
+            (online or polls.Bell(None)).ring()
             yield functions if len(functions) != _FUNCTIONS else watched(functions, over, folder, pace, drop, seconds)
 
     setattr(module, CONNECT, connected)
@@ -170,7 +174,8 @@ def notice_stopped_runs(pace: polls.Pace, workers: unanswered.Workers) -> None:
     place, name = OVER
     if folder:
         over = getattr(importlib.import_module(place), name)
-        stand_in(importlib.import_module(PLACE), over, Path(folder) / "over", pace, workers.drop)
+        online = polls.bell(polls.ONLINE)
+        stand_in(importlib.import_module(PLACE), over, Path(folder) / "over", pace, workers.drop, online=online)
 
 
 def fetch_sooner(_pace: polls.Pace, _workers: unanswered.Workers) -> None:

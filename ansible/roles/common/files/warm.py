@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Has Flower's program and the release's libraries imported already, and forks itself for each message.
 
-systemd starts it with SuperExec, or later with a message, and hands it the socket. It runs nobody's code but the
+systemd starts it with SuperExec, or later with a message, and hands it the socket. Its imports let the SuperNode come
+online first. It runs nobody's code but the
 release's: what a federation pushes runs in a fork alone. A fork is as closed off as an instance of the unit that stands
 beside this one: it has processes, /tmp, /dev/shm and /proc of its own, and no capability. What it starts is killed with
 it by the kernel, and nothing of it reaches the next one, since that is forked from here.
@@ -25,6 +26,7 @@ import importlib
 import json
 import os
 import re
+import select
 import selectors
 import signal
 import socket
@@ -55,6 +57,7 @@ _OWN_FOLDERS = ("/tmp", "/dev/shm")  # noqa: S108 - these are made here
 # To relay.py, which goes another way where it hears nothing: a message is taken, or nobody is to take it.
 _READY, _BUSY = b"\n", b'\n{"exit": 1}\n'
 _AN_HOUR = 3600.0
+_LOOK_SECONDS, _GOES_FIRST_SECONDS = 0.2, 30.0
 _SIGNALS = 64
 _REQUIREMENTS = "# requirements: "
 _A_PACKAGES_INIT = 2
@@ -233,6 +236,13 @@ class Server:
         signal.set_wakeup_fd(self._wake.fileno())  # waiting goes on after a signal, unless something can be read
         signal.signal(signal.SIGHUP, self._end_soon)
 
+    def let_go_first(self, path: Path, listener: int = _LISTEN, seconds: float = _GOES_FIRST_SECONDS) -> None:
+        """Wait until the file is there, so long at most, and not once a message comes or this is to end."""
+        until = time.monotonic() + seconds
+        while not (path.exists() or self.ending or time.monotonic() >= until):
+            if select.select([listener, self._woken], [], [], _LOOK_SECONDS)[0]:
+                return
+
     def serve(self, listener: socket.socket) -> socket.socket | None:
         """Take messages until there was none for a while, or another release or other data is there; gives None then.
 
@@ -338,6 +348,7 @@ def main() -> int:
     parser.add_argument("--idle", type=float, default=600)
     parser.add_argument("--seconds", type=float, default=0)
     parser.add_argument("--place", action="append", default=[], help="A folder of the host's that forks see.")
+    parser.add_argument("--after", type=Path, help="A file: who makes it goes first, for as long as half a minute.")
     options = parser.parse_args()
     _call("prctl", _DUMPABLE, 0, 0, 0, 0)
     server = Server(  # before the imports: it notes what is there now
@@ -347,6 +358,8 @@ def main() -> int:
         seconds=options.seconds,
         places=options.place,
     )
+    if options.after:
+        server.let_go_first(options.after)
     commands, command, place = instance.PROGRAMS[options.program]
     wanted = json.loads(options.preload) or of_the_release(Path(sys.prefix))
     try:
