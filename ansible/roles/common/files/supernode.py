@@ -111,8 +111,8 @@ def stand_in(
 ) -> None:
     """Put the watch where `module` connects to the SuperLink; the pace hears of what comes and goes.
 
-    `drop` hears the id of a message that Flower has dropped: it asks for the next one, and has sent no reply. `online` is
-    rung once the SuperNode is connected.
+    `drop` hears the id of a message that Flower has dropped: it asks for the next one, and has sent no reply.
+    `online` is rung once the SuperNode is connected.
     """
     connect = getattr(module, CONNECT, None)
     if not callable(connect):
