@@ -90,6 +90,16 @@ def test_a_host_cut_from_everything_does_not_even_answer_by_ssh(bench: Bench) ->
     assert bench.said("b", "hostname") == "b"
 
 
+def test_a_host_has_a_disk_of_its_own_with_a_journal_as_a_real_machine_has(bench: Bench) -> None:
+    disks = [Places(bench.federation, name).files for name in ("a", "b")]
+    mounted = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    found = {device: kind for device, place, kind, *_ in mounted if Path(place) in disks}
+    assert list(found.values()) == ["ext4", "ext4"]
+    for device in found:
+        shown = subprocess.run(["dumpe2fs", "-h", device], capture_output=True, text=True, check=True).stdout
+        assert "has_journal" in shown
+
+
 def test_after_a_power_cut_a_host_comes_back_with_its_disk_its_key_and_its_cut(bench: Bench) -> None:
     bench.said("b", "echo kept > /etc/kept")
     boot = bench.said("b", "cat /proc/sys/kernel/random/boot_id; systemctl show -P UserspaceTimestamp")

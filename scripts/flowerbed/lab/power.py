@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from flowerbed.errors import WorkFailed
-from flowerbed.lab import cgroup, network
+from flowerbed.lab import cgroup, disk, network
 from flowerbed.lab.spec import HostSpec, Places
 from flowerbed.lab.system import DISKS, RUN, is_mounted, run, slot
 
@@ -37,8 +37,9 @@ def on(spec: HostSpec, image: Path) -> None:
     root = places.running / "root"
     root.mkdir(parents=True, exist_ok=True)
     places.running.parent.parent.chmod(0o700)  # other users of this machine have no business in a host's files
-    layers = f"lowerdir={image},upperdir={places.disk / 'upper'},workdir={places.disk / 'work'}"
+    layers = f"lowerdir={image},upperdir={places.files / 'upper'},workdir={places.files / 'work'}"
     with slot(RUN / "starting", STARTS_AT_A_TIME):
+        disk.attach(places)
         run(["mount", "-t", "overlay", "overlay", "-o", layers, root])
         _raise_inotify_limit()
         console = places.running / "console.log"
@@ -72,6 +73,7 @@ def off(places: Places, *, orderly: bool) -> None:
         at = root.stat()
         run(["umount", root])
         (_NSPAWN_RUN / "locks" / f"inode-{at.st_dev}:{at.st_ino}").unlink(missing_ok=True)
+    disk.detach(places)
     for leftover in ("propagate", "unix-export"):
         shutil.rmtree(_NSPAWN_RUN / leftover / places.machine, ignore_errors=True)
     shutil.rmtree(places.running, ignore_errors=True)

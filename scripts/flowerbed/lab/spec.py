@@ -68,8 +68,18 @@ class Places:
 
     @property
     def disk(self) -> Path:
-        """The host's own files and its spec."""
+        """The host's disk and its spec."""
         return DISKS / self.federation / self.name
+
+    @property
+    def image(self) -> Path:
+        """The file that the disk is in."""
+        return self.disk / "disk.img"
+
+    @property
+    def files(self) -> Path:
+        """The disk, mounted."""
+        return self.disk / "files"
 
     @property
     def spec_file(self) -> Path:

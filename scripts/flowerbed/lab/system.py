@@ -20,6 +20,7 @@ PACKAGE_OF = {
     "ip": "iproute2",
     "nft": "nftables",
     "nsenter": "util-linux",
+    "mkfs.ext4": "e2fsprogs",
     "ssh-keygen": "openssh-client",
 }
 
