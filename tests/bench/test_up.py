@@ -26,9 +26,6 @@ NETWORK = "10.78.0.0/16"
 OURS, FLOOR = "Flowerbed", "floor"
 # Seconds for the first `up` and for one hospital more.
 AIMS: dict[int, tuple[float | None, float | None]] = {3: (45, None), 10: (90, None), 25: (None, None), 50: (300, 25)}
-# ext4 without a journal looks at each inode that was freed within a minute for each file that it makes: what another
-# test's hosts left behind would be charged to the next `up`.
-FREED_WITHIN = 65.0
 NOTES = (
     "`up` for {count} hospitals on one machine, with image and release there. The floor makes the same machines and "
     "then runs [floor.sh](floor.sh), a plain script over SSH without Ansible, checks or idempotence."
@@ -37,11 +34,6 @@ NOTES = (
 
 def _clean(standing: Standing) -> None:
     standing.flowerbed("down", standing.path)
-
-
-def _settle_disk() -> None:
-    os.sync()
-    time.sleep(FREED_WITHIN)
 
 
 @pytest.fixture(scope="module", params=list(AIMS))
@@ -87,7 +79,7 @@ def plays(standing: Standing) -> dict[str, float]:
 
 def test_up_takes_no_more_than_twice_the_floor(standing: Standing) -> None:
     count = int(standing.federation.name.removeprefix("bench"))
-    _settle_disk()
+    os.sync()
     could, commands = profile.of_the_machine(), profile.of_commands()
     first, phases = _timed(standing, "up", standing.path)
     taken = {
@@ -104,7 +96,7 @@ def test_up_takes_no_more_than_twice_the_floor(standing: Standing) -> None:
     standing.set_sites(named(count))
     _clean(standing)
 
-    _settle_disk()
+    os.sync()
     begin = time.monotonic()
     made = machines.up(standing.federation)
     inventory.write(inventory.parse(dict(made.inventory), "lab"), standing.federation)
