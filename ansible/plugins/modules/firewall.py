@@ -178,8 +178,7 @@ class Firewall:
             new.write_text(content)
             new.chmod(0o644)
             new.replace(path)
-        self._run("systemctl", "daemon-reload")
-        self._run("systemctl", "enable", "--now", UNIT)
+        self._run("systemctl", "enable", "--now", UNIT)  # which has systemd read every unit anew
         audit.record("firewall.applied", "this host is closed but for what its firewall names", result="applied")
 
     def reverted(self) -> None:

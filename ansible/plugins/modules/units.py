@@ -107,9 +107,33 @@ class Units:
         self.module = module
         self.actions: list[str] = []
         self.diffs: list[dict[str, str]] = []
+        self._seen: dict[str, dict[str, str]] = {}
+
+    def look(self, names: list[str]) -> None:
+        """See how all of them are with one question, until something is done."""
+        if not names:
+            return
+        command = ["systemctl", "show", "--timestamp=us+utc", f"--property={_PROPERTIES}", *names]
+        _, out, _ = self.module.run_command(command, check_rc=True)
+        states = [dict(line.split("=", 1) for line in one.splitlines() if "=" in line) for one in out.split("\n\n")]
+        self._seen |= zip(names, states, strict=True)
+
+    def show(self, name: str) -> dict[str, str]:
+        """The unit's properties."""
+        if name not in self._seen:
+            self.look([name])
+        return self._seen[name]
+
+    def enable(self, units: list[dict[str, Any]]) -> None:
+        """Let all of them start at boot with one call, for systemd reads every unit anew after it."""
+        lasting = [unit["name"] for unit in units if not unit["on_demand"]]
+        known = [name for name in lasting if self.show(name)["LoadState"] != "not-found"]
+        names = [name for name in known if self.show(name)["UnitFileState"] not in ("enabled", "static", "indirect")]
+        if names:
+            self._do("enable", names, "it does not start at boot")
 
     def keep(self, unit: dict[str, Any]) -> None:
-        """Enable, start, restart or reload the unit as needed."""
+        """Start, restart or reload the unit as needed."""
         name = unit["name"]
         state = self.show(name)
         if state["LoadState"] == "not-found":
@@ -119,32 +143,37 @@ class Units:
             return
         if unit["on_demand"] and state["ActiveState"] not in ("active", "reloading"):
             return
-        if not unit["on_demand"] and state["UnitFileState"] not in ("enabled", "static", "indirect"):
-            self._do("enable", name, "it does not start at boot")
         if state["ActiveState"] not in ("active", "reloading"):
-            self._do("restart", name, f"it is {state['ActiveState']}")
+            self._do("restart", [name], f"it is {state['ActiveState']}")
         else:
             own = [state["FragmentPath"], *state["DropInPaths"].split()]
             newer = self._newer_file(state, [*own, *unit["reads"]])
             reloaded = self._newer_file(state, unit["reloads"])
             if newer:
-                self._do("reload" if unit["reload"] else "restart", name, f"{newer} is newer")
+                self._do("reload" if unit["reload"] else "restart", [name], f"{newer} is newer")
             elif reloaded:
-                self._do("reload", name, f"{reloaded} is newer")
+                self._do("reload", [name], f"{reloaded} is newer")
             elif unit["rules"] and (other := self._other_rules(unit["rules"])):
                 self.diffs.append({"before_header": name, "after_header": unit["rules"], **other})
-                self._do("reload", name, f"other rules are loaded than {unit['rules']} says")
+                self._do("reload", [name], f"other rules are loaded than {unit['rules']} says")
 
-    def wait(self, unit: dict[str, Any], deadline: float) -> None:
-        """Wait until the unit is active and listens."""
-        name = unit["name"]
-        if unit["on_demand"]:
-            return
-        while self.show(name)["ActiveState"] != "active" or not self._listens(unit["port"]):
-            if time.monotonic() > deadline:
-                what = f"listen on port {unit['port']}" if unit["port"] else "start"
+    def wait(self, units: list[dict[str, Any]], seconds: float) -> None:
+        """Wait until all of them are active and listen."""
+        deadline = time.monotonic() + seconds
+        left = [unit for unit in units if not unit["on_demand"]]
+        while left:
+            self.look([unit["name"] for unit in left])
+            left = [
+                unit
+                for unit in left
+                if self.show(unit["name"])["ActiveState"] != "active" or not self._listens(unit["port"])
+            ]
+            if left and time.monotonic() > deadline:
+                name, port = left[0]["name"], left[0]["port"]
+                what = f"listen on port {port}" if port else "start"
                 self.module.fail_json(msg=f"{name} did not {what}: {self._last_words(name)}")
-            time.sleep(0.2)
+            if left:
+                time.sleep(0.2)
 
     def stop(self, name: str) -> None:
         """Stop and disable the unit if it is known."""
@@ -152,14 +181,7 @@ class Units:
         if state["LoadState"] == "not-found":
             return
         if state["ActiveState"] not in ("inactive", "failed") or state["UnitFileState"] == "enabled":
-            self._do("disable --now", name, "its mode is switched off")
-
-    def show(self, name: str) -> dict[str, str]:
-        """The unit's properties."""
-        _, out, _ = self.module.run_command(
-            ["systemctl", "show", "--timestamp=us+utc", f"--property={_PROPERTIES}", name], check_rc=True
-        )
-        return dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
+            self._do("disable --now", [name], "its mode is switched off")
 
     def reload_definitions(self, names: list[str]) -> None:
         """Let systemd read changed unit files."""
@@ -167,6 +189,7 @@ class Units:
             return
         if any(self._stale(self.show(name)) for name in names) or self._triggered_stale(names):
             self.module.run_command(["systemctl", "daemon-reload"], check_rc=True)
+            self._seen.clear()
 
     def _triggered_stale(self, names: list[str]) -> bool:
         """Whether what a timer or a socket starts has changed; nobody names those units."""
@@ -202,14 +225,16 @@ class Units:
         code, wanted, _ = self.module.run_command(["unshare", "--net", "sh", "-c", script, "sh", file, *show])
         return {"before": loaded, "after": wanted} if code == 0 and loaded != wanted else {}
 
-    def _do(self, verb: str, name: str, why: str) -> None:
-        self.actions.append(f"{verb} {name}: {why}")
+    def _do(self, verb: str, names: list[str], why: str) -> None:
+        self.actions += [f"{verb} {name}: {why}" for name in names]
         if self.module.check_mode:
             return
-        code, _, err = self.module.run_command(["systemctl", *verb.split(), name])
+        code, _, err = self.module.run_command(["systemctl", *verb.split(), *names])
+        self._seen.clear()
         # A unit that systemd will start again by itself is waited for; wait() has the last word.
-        if code and self.show(name)["ActiveState"] != "activating":
-            self.module.fail_json(msg=f"{name}: {verb} failed: {' '.join(err.split())}; {self._last_words(name)}")
+        if code and self.show(names[0])["ActiveState"] != "activating":
+            said = f"{' '.join(err.split())}; {self._last_words(names[0])}"
+            self.module.fail_json(msg=f"{', '.join(names)}: {verb} failed: {said}")
 
     @staticmethod
     def _listens(port: int | None) -> bool:
@@ -258,16 +283,17 @@ def main() -> None:
         supports_check_mode=True,
     )
     units = Units(module)
-    wanted = module.params["units"]
-    for name in module.params["absent"]:
+    wanted, absent = module.params["units"], module.params["absent"]
+    names = [unit["name"] for unit in wanted]
+    units.look([*names, *absent])
+    for name in absent:
         units.stop(name)
-    units.reload_definitions([unit["name"] for unit in wanted])
+    units.reload_definitions(names)
+    units.enable(wanted)
     for unit in wanted:
         units.keep(unit)
     if units.actions and not module.check_mode:
-        deadline = time.monotonic() + module.params["timeout"]
-        for unit in wanted:
-            units.wait(unit, deadline)
+        units.wait(wanted, module.params["timeout"])
     done = {"before": "", "after": "".join(f"{action}\n" for action in units.actions)}
     diff = [*units.diffs, done] if units.actions else []
     module.exit_json(changed=bool(units.actions), actions=units.actions, diff=diff)
