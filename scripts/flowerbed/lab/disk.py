@@ -6,9 +6,10 @@ journal, as a real machine's has, whatever this machine's own is like, and it is
 
 import shutil
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
-from flowerbed.errors import UsageError
+from flowerbed.errors import UsageError, WorkFailed
 from flowerbed.lab.spec import HostSpec, Places
 from flowerbed.lab.system import is_mounted, run
 
@@ -44,8 +45,12 @@ def prepare(spec: HostSpec) -> None:
 
 def attach(places: Places) -> None:
     """Mount the disk; one that is mounted stays so."""
-    if places.image.exists() and not is_mounted(places.files):
-        run(["mount", "-o", "loop", places.image, places.files])
+    if not places.image.exists() or is_mounted(places.files):
+        return
+    run(["mount", "-o", "loop", places.image, places.files])
+    device = run(["findmnt", "--noheadings", "--output=SOURCE", places.files]).strip()
+    with suppress(WorkFailed):  # where it cannot be, this machine keeps all that a host reads and writes twice in memory
+        run(["losetup", "--direct-io=on", device])
 
 
 def detach(places: Places) -> None:
