@@ -49,7 +49,7 @@ def attach(places: Places) -> None:
         return
     run(["mount", "-o", "loop", places.image, places.files])
     device = run(["findmnt", "--noheadings", "--output=SOURCE", places.files]).strip()
-    with suppress(WorkFailed):  # where it cannot be, this machine keeps all that a host reads and writes twice in memory
+    with suppress(WorkFailed):  # where it cannot be, all that a host reads and writes is in memory twice
         run(["losetup", "--direct-io=on", device])
 
 
