@@ -107,7 +107,7 @@ def test_up_takes_no_more_than_twice_the_floor(standing: Standing) -> None:
     through_all, all_of_it = _timed(standing, "up", standing.path, "--all")
     standing.set_sites(named(count + 1))
     first_one, another = named(count + 1)[0], named(count + 1)[-1]
-    shutil.copytree(standing.federation.path / "data" / first_one, standing.federation.path / "data" / another)
+    shutil.copytree(standing.federation.data / first_one, standing.federation.data / another)
     more, one_more = _timed(standing, "up", standing.path)
     standing.set_sites(named(count))
     _clean(standing)
