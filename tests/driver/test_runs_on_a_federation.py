@@ -286,6 +286,15 @@ def test_a_run_that_is_stopped_in_time_says_who_was_still_missing(run: Callable[
     assert "Timed out. stopped after" in text and "1 train hospital-b no reply came" in text
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """A shell has what it starts in the background ignore Ctrl-C; a test of it must not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_leaves_the_run_going_and_stop_ends_it(
     standing: LoopbackFederation, run: Callable[..., RunResult], home: Path
 ) -> None:

@@ -42,7 +42,7 @@ def test_the_inventory_holds_no_secret(standing: Standing) -> None:
 @pytest.mark.parametrize("name", SITES)
 def test_a_sites_supernode_came_online_before_its_superexec_began(standing: Standing, name: str) -> None:
     host = standing.host(name)
-    online = float(host.check_output("stat --format=%%.6Y /run/flower-supernode/online"))
+    online = float(host.check_output("stat --format=%.6Y /run/flower-supernode/online"))
     entries = host.check_output("journalctl --output=json --unit=flower-superexec-clientapp.service _COMM=python")
     assert online < int(json.loads(entries.splitlines()[0])["__REALTIME_TIMESTAMP"]) / 1e6
 
