@@ -31,7 +31,7 @@ from typing import Any
 SWITCH = "FLOWERBED_QUICK_POLLS"
 # The path of the file that is the bell; the units of both sides name it.
 BELL = "FLOWERBED_BELL"
-# And of one that the SuperNode makes when it has come online. Only then have the other programs of a site something to do.
+# And of one that the SuperNode makes when it has come online: before that, a site's other programs have nothing to do.
 ONLINE = "FLOWERBED_ONLINE"
 # Each of Flower's waits, in seconds, to the shortest that it becomes.
 SUPERNODE = {3: 0.1, 0.5: 0.1}
