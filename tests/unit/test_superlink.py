@@ -1,5 +1,6 @@
 """What is put into the SuperLink works in each supported version of Flower."""
 
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -48,6 +49,20 @@ assert bell.rung() == before
 run = state.create_run(**{name: words.get(name) for name in needed})
 print(bool(run), before is not None, bell.rung() > before)
 """
+# Serves as Flower's SuperLink does, which names no time for which it keeps a connection.
+_SERVE = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import superlink, uvicorn
+superlink.keep_connections(uvicorn.run)
+async def app(scope, receive, send):
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+uvicorn.run(app=app, fd=int(sys.argv[2]), log_level="error")
+"""
+UNUSED_FOR = 7.0
+"""Seconds; Flower's web server itself closes a connection that was unused for five."""
 LOCKED_FOR = 6.0
 """Seconds; Flower itself gives up after five."""
 
@@ -83,3 +98,18 @@ def test_who_waits_for_a_run_is_told_when_one_is_submitted(flower: Path, tmp_pat
         check=False,
     )
     assert done.stdout.splitlines()[-1:] == ["True True True"], done.stderr
+
+
+def test_a_connection_that_the_gateway_keeps_is_not_closed_under_its_next_request(flower: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        script = [sys.executable, "-c", _SERVE, str(FILES), str(listener.fileno())]
+        environment = {"PYTHONPATH": str(flower), "HOME": str(tmp_path)}
+        with subprocess.Popen(script, env=environment, pass_fds=[listener.fileno()]) as process:
+            try:
+                with socket.create_connection(listener.getsockname(), timeout=60) as kept:
+                    for wait in (0.0, UNUSED_FOR):
+                        time.sleep(wait)
+                        kept.sendall(b"GET / HTTP/1.1\r\nHost: superlink\r\n\r\n")
+                        assert kept.recv(1000).startswith(b"HTTP/1.1 200")
+            finally:
+                process.terminate()

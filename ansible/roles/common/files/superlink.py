@@ -4,7 +4,9 @@
 
 One writes at a time. Where many sites hand over large models, or the disk is busy with something else, that takes more
 than the five seconds after which Flower's gives up, and a reply is lost for it. SuperExec hears of a run at once and
-need not ask every second (see polls.py). Where this version of Flower has another shape, all is as it would be without
+need not ask every second (see polls.py). And it keeps an unused connection for longer than the gateway does: its web
+server closed it after five seconds, and a request that the gateway sent in that moment was answered by nobody for half
+a minute. Where this version of Flower has another shape, all is as it would be without
 this.
 """
 
@@ -26,6 +28,8 @@ PLACE, SETTINGS = "flwr.supercore.sql_mixin", "SQLITE_PRAGMAS"
 # What notes a run, and gives its id.
 STATE, NOTER, BEGIN = "flwr.server.superlink.linkstate.sql_linkstate", "SqlLinkState", "create_run"
 _WAIT, _MILLISECONDS = "busy_timeout", "60000"
+# Its web server, and how that calls the seconds for which it keeps an unused connection; the gateway does for 60.
+SERVER, _KEEPS, _KEEPS_SECONDS = "uvicorn", "timeout_keep_alive", 120
 
 
 def wait_longer(place: Any) -> None:
@@ -40,6 +44,12 @@ def tell_of_runs(noter: Any, bell: polls.Bell) -> None:
     bell.ring()
 
 
+def keep_connections(run: Any) -> None:
+    """Let the web server that `run` starts keep an unused connection for two minutes."""
+    defaults = run.__kwdefaults__
+    run.__kwdefaults__ = {**defaults, _KEEPS: max(_KEEPS_SECONDS, defaults[_KEEPS])}
+
+
 def main() -> None:
     """Put it in and run Flower's program, which reads its arguments itself."""
     sys.argv[0] = "flower-superlink"
@@ -51,6 +61,10 @@ def main() -> None:
         tell_of_runs(getattr(importlib.import_module(STATE), NOTER), polls.bell())
     except (ImportError, AttributeError) as error:
         print(f"SuperExec hears of a run when it asks: {error}", flush=True)
+    try:
+        keep_connections(importlib.import_module(SERVER).run)
+    except (ImportError, AttributeError, TypeError, KeyError) as error:
+        print(f"connections are kept for as long as Flower's own: {error}", flush=True)
     commands, command = PROGRAM
     sys.exit(getattr(importlib.import_module(commands), command)())
 
