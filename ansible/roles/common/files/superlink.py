@@ -6,8 +6,7 @@ One writes at a time. Where many sites hand over large models, or the disk is bu
 than the five seconds after which Flower's gives up, and a reply is lost for it. SuperExec hears of a run at once and
 need not ask every second (see polls.py). And it keeps an unused connection for longer than the gateway does: its web
 server closed it after five seconds, and a request that the gateway sent in that moment was answered by nobody for half
-a minute. Where this version of Flower has another shape, all is as it would be without
-this.
+a minute. Where this version of Flower has another shape, all is as it would be without this.
 """
 
 from __future__ import annotations
